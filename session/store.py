@@ -1,0 +1,336 @@
+"""All transcripts of one data directory, for asyncio: append, read, list, and what is open at start.
+
+Outside this module a session has no path, no offset and no descriptor: only its id and cursors.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from session import ids
+from session.errors import BadEvent, BadSessionId, SessionError, StorageError
+from session.events import Event, Record, System, User
+from session.files import OpenFiles
+from session.hints import OpenLog
+from session.ids import SessionId
+from session.lock import DirectoryLock
+from session.transcript import Transcript, sync_directory
+
+T = TypeVar("T")
+
+
+class Entry(NamedTuple):
+    """One line of the listing: bytes on disk and the time of the last change, in seconds since the epoch."""
+
+    session: SessionId
+    size: int
+    modified: float
+
+
+class _Append(NamedTuple):
+    batch: list[Event]
+    sync: bool
+    stored: asyncio.Future[list[Record]]
+
+
+class Store:
+    """The transcripts below `data_dir`. `start` takes the lock; only then may anything be written.
+
+    Appends of one session are stored in the order of the calls; what comes while the disk is busy is
+    written, and waited for, together.
+    """
+
+    def __init__(self, data_dir: Path, *, max_open: int = 256, threads: int = 16) -> None:
+        self.data_dir = data_dir
+        self.fault: str | None = None  # the last append's error, until one succeeds
+        self.skipped: set[tuple[str, int]] = set()  # name and place of lines that are no events, for the log
+        self._sessions = data_dir / "sessions"
+        self._lock = DirectoryLock(data_dir)
+        self._hints = OpenLog(data_dir)
+        self._hinting = asyncio.Lock()
+        self._to_hint: set[str] = set()  # names whose appends wait for `_hinting`
+        self._queues: dict[str, list[_Append]] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._pool = ThreadPoolExecutor(threads, "store")
+        self._files = OpenFiles(self._sessions, self._pool, max_open)
+
+    # -- life ------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Make the directories, take the lock, read the hints.
+
+        Raises `StoreLocked`, or `OSError` where the directory cannot be made or written.
+        """
+        for folder in (self.data_dir, self._sessions):  # one by one: `parents` makes them without the mode
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock.acquire()
+        try:
+            self._hints.load()
+        except BaseException:
+            self._lock.release()
+            raise
+
+    @property
+    def rebuilt(self) -> bool:
+        """Whether `start` found no sound `open.log` and must look at every session."""
+        return self._hints.rebuilt
+
+    @property
+    def repaired(self) -> list[str]:
+        """The names of transcripts whose torn tail was cut off, for the log."""
+        return self._files.repaired
+
+    def maybe_open(self) -> list[SessionId]:
+        """The sessions in which something may be open: all that a start has to look at."""
+        found = []
+        for name in sorted(self._hints.names):
+            try:
+                found.append(self._id_of(name))
+            except (SessionError, OSError) as error:
+                # A shortened name whose file cannot be read just now may still hold something open.
+                if isinstance(error, FileNotFoundError) or not ids.is_shortened(name):
+                    self._hints.remove(name)
+        return found
+
+    async def close(self) -> None:
+        """Wait for what is being written, close every file and let go of the lock."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+        await asyncio.to_thread(self._pool.shutdown)
+        self._files.close()
+        self._hints.close()
+        self._lock.release()
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    def append(
+        self, session: SessionId, batch: list[Event], *, sync: bool = True
+    ) -> asyncio.Future[list[Record]]:
+        """Store the events behind all earlier ones; the result comes when they are on disk.
+
+        With `sync=False` it comes when they are written, and a power failure may lose them. The future
+        raises `StorageError`, or `BadEvent` where one of them is no JSON; then none of the batch is stored.
+        """
+        stored: asyncio.Future[list[Record]] = asyncio.get_running_loop().create_future()
+        name = ids.file_name(session)
+        item = _Append(batch, sync, stored)
+        if (queue := self._queues.get(name)) is not None:
+            queue.append(item)
+        else:
+            self._queues[name] = [item]
+            self._task(self._flush(name, session))
+        return stored
+
+    async def _flush(self, name: str, session: SessionId) -> None:
+        while items := self._queues[name]:
+            self._queues[name] = []
+            await self._store(name, session, items)
+        del self._queues[name]
+
+    async def _store(self, name: str, session: SessionId, items: list[_Append]) -> None:
+        batch = [event for item in items for event in item.batch]
+        sync = any(item.sync for item in items)
+        try:
+            if any(map(_opens, batch)) and name not in self._hints.names:
+                await self._hint(name)
+            write = partial(Transcript.append, batch=batch, sync=sync)
+            records = await self._files.use(name, session, write, create=True)
+        except BadEvent as error:
+            if len(items) == 1:
+                self._refuse(items, error)
+                return
+            for item in items:  # the others have nothing to do with it
+                await self._store(name, session, [item])
+        except OSError as error:
+            failed = error
+            if not isinstance(error, StorageError):
+                failed = StorageError(error.errno, error.strerror or str(error))
+            self.fault = str(failed)
+            self._refuse(items, failed)
+        except Exception as error:  # a defect of ours: whoever asked must hear of it and not wait
+            self._refuse(items, error)
+        else:
+            self.fault = None
+            for item in items:
+                mine, records = records[: len(item.batch)], records[len(item.batch) :]
+                if not item.stored.done():
+                    item.stored.set_result(mine)
+
+    def _refuse(self, items: list[_Append], error: Exception) -> None:
+        for item in items:
+            if not item.stored.done():
+                item.stored.set_exception(error)
+                item.stored.exception()  # whoever asked may be gone: that is no "exception never retrieved"
+
+    async def _hint(self, name: str) -> None:
+        self._to_hint.add(name)
+        async with self._hinting:
+            if name not in self._hints.names:
+                names, self._to_hint = self._to_hint | {name}, set()
+                await self._run(self._hints.add, *names)
+
+    async def settle(self, session: SessionId) -> None:
+        """Say that the session has nothing open, so that the next start need not look at it."""
+        name = ids.file_name(session)
+        if name in self._hints.names and name not in self._queues:
+            self._hints.names.discard(name)  # at once: a message that comes meanwhile hints anew
+            await asyncio.shield(self._task(self._unhint(name)))
+
+    async def _unhint(self, name: str) -> None:
+        async with self._hinting:
+            if name not in self._hints.names:  # a newer hint must not be taken back
+                await self._run(self._hints.remove, name)
+
+    async def probe(self) -> None:
+        """Write a little and wait for the disk; clears or sets `fault`."""
+        try:
+            await self._run(self._probe)
+        except OSError as error:
+            self.fault = f"{self.data_dir}: {error.strerror or error}"
+        else:
+            self.fault = None
+
+    def _probe(self) -> None:
+        path = self.data_dir / "probe"
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            if os.write(fd, bytes(4096)) != 4096:
+                raise OSError("short write")
+            os.fdatasync(fd)
+        finally:
+            os.close(fd)
+            path.unlink(missing_ok=True)
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    async def end(self, session: SessionId) -> str | None:
+        """The cursor after the last event; None where nothing was said yet."""
+        return await self._read(session, Transcript.cursor, None)
+
+    async def recent(self, session: SessionId, enough: Callable[[Record], bool]) -> list[Record]:
+        """Events from the end back to the first one of which `enough` is true, oldest first."""
+        name = ids.file_name(session)
+
+        def read(transcript: Transcript) -> list[Record]:
+            found = []
+            for record in transcript.backwards(on_bad=lambda place: self.skipped.add((name, place))):
+                found.append(record)
+                if enough(record):
+                    break
+            return found[::-1]
+
+        return await self._read(session, read, [])
+
+    async def after(
+        self, session: SessionId, cursor: str | None, limit: int, until: str | None = None
+    ) -> list[Record]:
+        """Up to `limit` events behind the cursor and not behind `until`; raises `BadCursor`."""
+        return await self._read(session, lambda t: t.after(cursor, limit, until), [])
+
+    async def before(self, session: SessionId, cursor: str | None, limit: int) -> list[Record]:
+        """Up to `limit` events, the newest of them the one that ends at the cursor; raises `BadCursor`."""
+        return await self._read(session, lambda t: t.before(cursor, limit), [])
+
+    async def listing(self) -> list[Entry]:
+        """Every session, latest first."""
+        return await self._run(lambda: sorted(entries(self.data_dir), key=lambda entry: -entry.modified))
+
+    async def delete(self, session: SessionId) -> bool:
+        """Remove a transcript, and what was torn off it, for good; False where there is none."""
+        return await asyncio.shield(self._task(self._delete(ids.file_name(session), session)))
+
+    async def _delete(self, name: str, session: SessionId) -> bool:
+        while name in self._queues:
+            others = self._tasks - {asyncio.current_task()}
+            await asyncio.wait(others, return_when=asyncio.FIRST_COMPLETED)
+        self._queues[name] = []  # appends that come from now on wait, and begin a new file
+        try:
+            async with self._files.without(name):
+                found = await self._run(remove, self.data_dir, session)
+            self._hints.names.discard(name)
+            await self._unhint(name)
+        finally:
+            self._task(self._flush(name, session))
+        return found
+
+    async def _read(self, session: SessionId, read: Callable[[Transcript], T], nothing: T) -> T:
+        # Shielded: a reader that goes away must not count as out of the file while its thread is in it.
+        reading = self._files.use(ids.file_name(session), session, read, create=False)
+        try:
+            return await asyncio.shield(self._task(reading))
+        except FileNotFoundError:
+            return nothing
+
+    def _task(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _run(self, work: Callable[..., T], *args: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work, *args)
+
+    def _id_of(self, name: str) -> SessionId:
+        return id_of(self._sessions / name)
+
+
+def _opens(event: Event) -> bool:
+    return isinstance(event, User) and event.id is not None
+
+
+def id_of(path: Path) -> SessionId:
+    """The session id of a transcript's file; of a shortened name, from the header in its first line."""
+    if not ids.is_shortened(path.name):
+        return ids.from_file_name(path.name)
+    transcript = Transcript(path, writable=False)
+    try:
+        first = transcript.after(None, 1)
+    finally:
+        transcript.close()
+    header = first[0].event if first else None
+    named = header.content if isinstance(header, System) and header.name == "session" else None
+    if named and ids.file_name(named) == path.name:
+        return SessionId(named)
+    raise BadSessionId(f"{path.name} has no header that names its session")
+
+
+def entries(data_dir: Path) -> Iterator[Entry]:
+    """Every session of a data directory, in no order; reads names, sizes and times, not contents.
+
+    Files whose names are no session's are passed over.
+    """
+    try:
+        directory = os.scandir(data_dir / "sessions")
+    except FileNotFoundError:
+        return
+    with directory:
+        for entry in directory:
+            if not entry.name.endswith(ids.SUFFIX):
+                continue
+            try:
+                session = id_of(Path(entry.path))
+                status = entry.stat()
+            except (SessionError, OSError):
+                continue
+            yield Entry(session, status.st_size, status.st_mtime)
+
+
+def remove(data_dir: Path, session: SessionId) -> bool:
+    """Delete a session's transcript and torn tails from the disk; False where there is none."""
+    folder, name = data_dir / "sessions", ids.file_name(session)
+    found = False
+    for path in [folder / name, *folder.glob(f"{name}.torn-*")]:
+        try:
+            path.unlink()
+            found = True
+        except FileNotFoundError:
+            continue
+    if found:
+        sync_directory(folder)
+    return found
