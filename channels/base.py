@@ -1,0 +1,169 @@
+"""The whole contract between the channels and the gateway.
+
+A channel turns what it hears into `Inbox` calls and what it is told (`Update`) into its own form. The
+gateway knows nothing of carriers, a channel knows nothing of files, models and lanes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from session.events import Event, Record
+from session.ids import AgentId, MessageId, Peer, SessionId
+
+
+class InboundMessage(msgspec.Struct, frozen=True):
+    """One message as every channel hands it in; `agent` only where the peer asked for one."""
+
+    peer: Peer
+    id: MessageId
+    text: str
+    agent: AgentId | None = None
+
+
+class Receipt(msgspec.Struct, frozen=True, tag=True):
+    """The message is on disk. `cursor`: the place after it; `queued`: how many turns are ahead."""
+
+    cursor: str
+    queued: int
+
+
+class Answer(msgspec.Struct, frozen=True, tag=True):
+    """What a command says at once; stands for the receipt."""
+
+    text: str
+
+
+class Started(msgspec.Struct, frozen=True, tag=True):
+    """A turn began on these messages; `attempt` above 1: clear what was shown of it."""
+
+    turn: str
+    answers: tuple[str, ...]
+    attempt: int
+
+
+class Delta(msgspec.Struct, frozen=True, tag=True):
+    """More of the reply."""
+
+    turn: str
+    text: str
+
+
+class ToolActivity(msgspec.Struct, frozen=True, tag=True):
+    """A tool of the turn changed its state."""
+
+    turn: str
+    call_id: str
+    name: str
+    state: Literal["started", "finished", "failed"]
+
+
+class Stored(msgspec.Struct, frozen=True, tag=True):
+    """One more event is in the transcript."""
+
+    record: Record
+
+
+class Done(msgspec.Struct, frozen=True, tag=True):
+    """The turn is over; its closing event came before."""
+
+    turn: str
+    outcome: Literal["completed", "stopped", "failed"]
+    cursor: str
+
+
+Update = Started | Delta | ToolActivity | Stored | Done
+
+
+class Running(msgspec.Struct, frozen=True):
+    """A turn in progress, and what it has said since its last stored event."""
+
+    turn: str
+    answers: tuple[str, ...]
+    text: str
+
+
+class Watch(Protocol):
+    """A view of a session from one tick on: `running` and `cursor` are of that tick, updates come after."""
+
+    running: Running | None
+    cursor: str | None
+
+    def close(self) -> None:
+        """Stop the updates; calling it again does nothing."""
+
+
+class Session(Protocol):
+    """One session as a channel holds it; it stays in memory until `close`."""
+
+    @property
+    def id(self) -> SessionId:
+        """The session's id."""
+
+    @property
+    def agent(self) -> AgentId:
+        """Who answers."""
+
+    @property
+    def model(self) -> str:
+        """The model's name, as people see it."""
+
+    @property
+    def turns(self) -> int:
+        """How many earlier user and assistant messages the model sees."""
+
+    def watch(self, update: Callable[[Update], None]) -> Watch:
+        """Call `update` for everything from now on; it must return at once."""
+
+    async def submit(self, id: str, text: str) -> Receipt | Answer:
+        """Store a message, or carry out the command that it is; raises `Refused`."""
+
+    async def retry(self, id: str, of: str) -> Receipt:
+        """Ask the text of message `of` again, as message `id`; raises `Refused`."""
+
+    def stop(self) -> bool:
+        """Stop the running turn; False where there is none."""
+
+    async def after(self, cursor: str | None, limit: int, until: str | None) -> list[Record]:
+        """Events behind the cursor, none behind `until`; raises `BadCursor`."""
+
+    async def before(self, cursor: str | None, limit: int) -> list[Record]:
+        """Events up to the one that ends at the cursor, oldest first; raises `BadCursor`."""
+
+    def close(self) -> None:
+        """Let go of the session; calling it again does nothing."""
+
+
+class Inbox(Protocol):
+    """The way in."""
+
+    async def session(self, peer: Peer, agent: AgentId | None = None) -> Session:
+        """Open the peer's session; raises `Refused`."""
+
+    async def submit(self, message: InboundMessage) -> Receipt | Answer:
+        """Store a message without holding its session; raises `Refused`."""
+
+    async def record(self, session: SessionId, events: list[Event]) -> None:
+        """Store what a channel must remember (`sent`, `delivered`); never waits for a running turn."""
+
+    async def delete(self, peer: Peer, agent: AgentId | None = None) -> bool:
+        """Remove the peer's session for good; False where there is none."""
+
+
+class Control(Protocol):
+    """What operators may ask of a running daemon."""
+
+    async def control(self, verb: str, args: Mapping[str, Any]) -> Any:
+        """Carry out a verb and return its data (JSON); raises `Refused`."""
+
+
+class Channel(Protocol):
+    """A way to reach us that the daemon starts, keeps running and stops."""
+
+    name: str
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        """Serve until cancelled; call `ready` when people can reach it. After an error it is run again."""
