@@ -1,0 +1,94 @@
+"""The window -> the messages that the model gets.
+
+Calls are always paired with results, whatever the file holds: a transcript may come from another program,
+and one call without its result would make every later request a 400.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from session.events import Assistant, ToolCall, ToolResult
+from session.window import Exchange
+
+NO_RESULT = "No result of this call was recorded."
+
+Message = dict[str, Any]
+Step = Assistant | ToolCall | ToolResult
+
+
+def messages(
+    system_prompt: str, history: Iterable[Exchange], current: Exchange, steps: Iterable[Step]
+) -> list[Message]:
+    """Chat Completions messages: system prompt, earlier exchanges, what is asked now, its steps so far."""
+    out: list[Message] = [{"role": "system", "content": system_prompt}] if system_prompt else []
+    for exchange in history:
+        out += _exchange(exchange, exchange.steps)
+    out += _exchange(current, steps)
+    return out
+
+
+def _exchange(exchange: Exchange, steps: Iterable[Step]) -> list[Message]:
+    asked = "\n\n".join(message.content for message in exchange.messages)
+    out: list[Message] = [{"role": "user", "content": clean(asked)}] if asked else []
+    round_ = _Round()
+    for step in steps:
+        match step:
+            case ToolCall():
+                if round_.results:
+                    out += round_.messages()
+                    round_ = _Round()
+                round_.calls.append(step)
+            case ToolResult():
+                round_.results.append(step)
+            case Assistant():
+                out += round_.messages()
+                round_ = _Round(step.content)
+    return out + round_.messages()
+
+
+class _Round:
+    """What the assistant said, the tools that it called in one go, and their results."""
+
+    def __init__(self, said: str = "") -> None:
+        self.said = said
+        self.calls: list[ToolCall] = []
+        self.results: list[ToolResult] = []
+
+    def messages(self) -> list[Message]:
+        said = clean(self.said)
+        if not self.calls:
+            return [{"role": "assistant", "content": said}] if said else []
+        left = list(self.results)
+        calls, results = [], []
+        for number, call in enumerate(self.calls):
+            # The provider sees ids of our own making: a foreign file may lack them or use one twice.
+            id = f"call_{number}"
+            function = {"name": call.name, "arguments": _arguments(call.args)}
+            calls.append({"id": id, "type": "function", "function": function})
+            results.append({"role": "tool", "tool_call_id": id, "content": _result_of(call, left)})
+        return [{"role": "assistant", "content": said or None, "tool_calls": calls}, *results]
+
+
+def _result_of(call: ToolCall, left: list[ToolResult]) -> str:
+    """Take the call's result out of those that are left: by id, else (without ids) by name."""
+    for result in left:
+        if result.call_id == call.call_id and (call.call_id or result.name == call.name):
+            left.remove(result)
+            return clean(result.result if isinstance(result.result, str) else json.dumps(result.result))
+    return NO_RESULT
+
+
+def _arguments(args: Any) -> str:
+    return clean(args if isinstance(args, str) else json.dumps(args if args is not None else {}))
+
+
+def clean(text: str) -> str:
+    """The text with what UTF-8 cannot carry (lone surrogates) replaced: no request can be encoded with it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text

@@ -1,0 +1,41 @@
+"""What a model answers with: pieces of text, then exactly one end."""
+
+from typing import Literal
+
+import msgspec
+
+FinishReason = Literal["stop", "length", "filtered", "cut", "tool_calls"]
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Tokens, as the server counted them."""
+
+    input: int
+    output: int
+
+
+class Call(msgspec.Struct, frozen=True):
+    """A tool that the model wants to be run."""
+
+    name: str
+    arguments: str  # the JSON text as the model wrote it; nobody has checked that it parses
+    id: str  # the provider's; made here where the server gave none
+
+
+class Text(msgspec.Struct, frozen=True, tag=True):
+    """More of the reply, never empty: all that one read from the socket brought."""
+
+    text: str
+
+
+class Finish(msgspec.Struct, frozen=True, tag=True):
+    """The end of a reply.
+
+    `cut`: the stream broke after text had been shown. `calls` is filled for `tool_calls` alone: the
+    calls of a reply that was cut short are incomplete. `length` and `filtered` may come without any text.
+    """
+
+    reason: FinishReason
+    calls: tuple[Call, ...]
+    model: str  # the name that the server gave itself
+    usage: Usage | None

@@ -1,0 +1,46 @@
+"""Ask a running daemon something, over its Unix socket; for commands, so without asyncio."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gateway.errors import GatewayError, NotRunning
+
+_SECONDS = 10.0
+
+
+def control(path: Path, verb: str, args: Mapping[str, Any] | None = None) -> Any:
+    """Carry out an operator's verb and return its data.
+
+    Raises `NotRunning` where nobody listens, `GatewayError` with the daemon's own sentence where it refuses.
+    """
+    hello = {"type": "hello", "protocol": 1, "client": "lunar"}
+    asked = {"type": "control", "id": "c1", "verb": verb, "args": args or {}}
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(_SECONDS)
+        try:
+            connection.connect(str(path))
+        except (FileNotFoundError, ConnectionRefusedError):
+            raise NotRunning(f"No gateway is running here ({path}). Start it with: lunar run") from None
+        except OSError as error:
+            raise NotRunning(f"The gateway's socket {path} cannot be used: {error.strerror}.") from error
+        try:
+            connection.sendall(b"".join(json.dumps(frame).encode() + b"\n" for frame in (hello, asked)))
+            with connection.makefile("rb") as lines:
+                return _answer(lines)
+        except OSError as error:
+            raise NotRunning(f"The gateway at {path} does not answer: {error.strerror or error}.") from error
+
+
+def _answer(lines: Any) -> Any:
+    for line in lines:
+        frame = json.loads(line)
+        if frame["type"] == "result":
+            return frame["data"]
+        if frame["type"] == "error":
+            raise GatewayError(frame["message"])
+    raise NotRunning("The gateway closed the connection without an answer.")

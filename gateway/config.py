@@ -1,0 +1,156 @@
+"""config.yaml, environment and credentials -> one frozen `Config`; every error names its place."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+
+NAME = r"^[a-z0-9_]+$"
+
+_UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def _duration(value: object) -> object:
+    if isinstance(value, str) and (found := re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)", value.strip())):
+        return timedelta(**{_UNITS[found[2]]: float(found[1])})
+    if isinstance(value, timedelta):
+        return value
+    raise ValueError("must be a number with a unit, such as 20s, 500ms or 5m")
+
+
+def _secret(value: object) -> object:
+    match value:
+        case {"env": str(name), **rest} if not rest:
+            if not (found := os.environ.get(name)):
+                raise ValueError(f"the environment has no {name}")
+            return found.strip()
+        case {"credential": str(name), **rest} if not rest:
+            if not (found := credential(name)):
+                raise ValueError(f"$CREDENTIALS_DIRECTORY has no file {name}")
+            return found
+        case str() | SecretStr() | None:
+            return value
+    raise ValueError("must be a text, {env: NAME} or {credential: name}")
+
+
+def credential(name: str) -> str | None:
+    """The content of a file in `$CREDENTIALS_DIRECTORY`, or None; raises `ValueError` for a path."""
+    if "/" in name or name.startswith("."):
+        raise ValueError("must be the plain name of a file in $CREDENTIALS_DIRECTORY")
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    if not directory:
+        return None
+    try:
+        return Path(directory, name).read_text(encoding="utf-8").strip() or None
+    except OSError:
+        return None
+
+
+def _http_url(value: str | None) -> str | None:
+    if value is not None and not re.match(r"https?://[^/\s]+", value):
+        raise ValueError("must begin with http:// or https:// and a host")
+    return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Secret = Annotated[SecretStr | None, BeforeValidator(_secret)]
+HttpUrl = Annotated[str | None, AfterValidator(_http_url)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=False, hide_input_in_errors=True)
+
+
+class Http(_Section):
+    """The one HTTP port."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8420, ge=0, le=65535)
+
+
+class Model(_Section):
+    """A model behind an OpenAI-compatible API."""
+
+    base_url: HttpUrl = None
+    name: str = "auto"
+    api_key: Secret = None
+
+
+class Agent(_Section):
+    """Who answers."""
+
+    system_prompt: str = (
+        "You are a helpful assistant. Answer in the language of the person, briefly and plainly."
+    )
+    model: str = "default"
+    history_turns: int = Field(default=20, ge=1, le=1000)
+    tools: tuple[str, ...] = ("get_current_datetime",)
+
+
+class Queue(_Section):
+    """What happens to messages that arrive while a turn runs."""
+
+    mode: Literal["collect", "each"] = "collect"
+    running: int = Field(default=64, ge=1, le=10_000)
+
+
+class Cli(_Section):
+    """The Unix socket."""
+
+    socket: Path | None = None
+    group: str | None = None
+    operators: tuple[str, ...] = ()
+
+
+class Channels(_Section):
+    """How people reach us."""
+
+    cli: Cli = Cli()
+
+
+class Config(_Section):
+    """Everything the daemon is told. Paths are absolute once it was loaded."""
+
+    data_dir: Path = Path("./data")
+    drain: Duration = timedelta(seconds=20)
+    http: Http = Http()
+    models: dict[Annotated[str, Field(pattern=NAME)], Model] = {"default": Model()}
+    agents: dict[Annotated[str, Field(pattern=NAME)], Agent] = {"main": Agent()}
+    queue: Queue = Queue()
+    channels: Channels = Channels()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _implied(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        data = dict(data)
+        models = data.get("models", {})
+        if "model" in data and isinstance(models, Mapping):
+            if "default" in models:
+                raise ValueError("model is short for models.default: write one of them, not both")
+            models = {"default": data.pop("model"), **models}
+        agents = data.get("agents", {})
+        data["models"] = {"default": {}, **models} if isinstance(models, Mapping) else models
+        data["agents"] = {"main": {}, **agents} if isinstance(agents, Mapping) else agents
+        return data
+
+    @model_validator(mode="after")
+    def _whole(self) -> Config:
+        for name, agent in self.agents.items():
+            if agent.model not in self.models:
+                raise ValueError(f"agents.{name}.model: there is no models.{agent.model}")
+        return self
+
+    @property
+    def socket(self) -> Path:
+        """Where the Unix socket is, as daemon and clients both compute it."""
+        from channels.cli.address import socket_path
+
+        return socket_path(self.channels.cli.socket, self.data_dir)

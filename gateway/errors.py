@@ -1,0 +1,51 @@
+"""What stops the daemon or a command, and the exit code (sysexits) that says so.
+
+GatewayError
+├── ConfigError         78  the configuration is wrong: one line per problem
+├── NotRunning          69  no daemon answers
+├── CannotCreate        73  a directory or file cannot be made or written
+├── Held                75  another process holds the lock, the port or the socket
+└── NoSuchSession        1  asked for a session that does not exist
+"""
+
+from __future__ import annotations
+
+import os
+
+
+class GatewayError(Exception):
+    """Base of what ends a command; the text is the whole message."""
+
+    exit_code = 1
+
+
+class ConfigError(GatewayError):
+    """Everything that is wrong with the configuration; `problems` has one line each."""
+
+    exit_code = os.EX_CONFIG
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class NotRunning(GatewayError):
+    """No daemon listens where it should."""
+
+    exit_code = os.EX_UNAVAILABLE
+
+
+class CannotCreate(GatewayError):
+    """A file or directory that we need cannot be made or written."""
+
+    exit_code = os.EX_CANTCREAT
+
+
+class Held(GatewayError):
+    """What we need belongs to another process just now."""
+
+    exit_code = os.EX_TEMPFAIL
+
+
+class NoSuchSession(GatewayError):
+    """There is no transcript of that name."""

@@ -1,0 +1,78 @@
+"""One session's live updates, to whoever is watching."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import structlog
+
+from channels.base import Delta, Done, Running, Started, Stored, Update
+from session.events import Assistant
+
+log = structlog.get_logger(__name__)
+
+
+class Feed:
+    """Publish and subscribe within one session. It keeps what the running turn has said so far."""
+
+    def __init__(self) -> None:
+        self._watchers: set[FeedWatch] = set()
+        self._started: Started | None = None
+        self._said: list[str] = []
+
+    def publish(self, update: Update) -> None:
+        """Give the update to every watcher, in order, on this tick."""
+        match update:
+            case Started():
+                self._started, self._said = update, []
+            case Delta():
+                self._said.append(update.text)
+            case Stored(record) if isinstance(record.event, Assistant):
+                self._said.clear()
+            case Done():
+                self._started, self._said = None, []
+        for watcher in tuple(self._watchers):
+            watcher.tell(update)
+
+    @property
+    def running(self) -> Running | None:
+        """The turn in progress, as a newcomer needs it."""
+        if self._started is None:
+            return None
+        return Running(self._started.turn, self._started.answers, self.said)
+
+    @property
+    def said(self) -> str:
+        """What the running turn has said since its last stored event."""
+        return "".join(self._said)
+
+    def watch(self, update: Callable[[Update], None], cursor: str | None) -> FeedWatch:
+        """Subscribe from this tick on; `cursor` is the place of the last event published."""
+        watcher = FeedWatch(self, update, cursor)
+        self._watchers.add(watcher)
+        return watcher
+
+    def leave(self, watcher: FeedWatch) -> None:
+        """Unsubscribe; a watcher that is gone already does no harm."""
+        self._watchers.discard(watcher)
+
+
+class FeedWatch:
+    """A `channels.base.Watch`: the state at one tick and the updates after it."""
+
+    def __init__(self, feed: Feed, update: Callable[[Update], None], cursor: str | None) -> None:
+        self.running = feed.running
+        self.cursor = cursor
+        self._feed = feed
+        self._update = update
+
+    def tell(self, update: Update) -> None:
+        """Hand the update over; a watcher that fails is dropped, the turn goes on."""
+        try:
+            self._update(update)
+        except Exception:
+            log.exception("a watcher failed and was dropped")
+            self.close()
+
+    def close(self) -> None:
+        self._feed.leave(self)

@@ -1,0 +1,72 @@
+"""The one HTTP port."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+
+from aiohttp import web
+
+from gateway.health import Health, Verdict
+
+
+class HttpChannel:
+    """Serves health (and, with webchat, the page). `bind` first, so that a start can fail in time."""
+
+    name = "http"
+
+    def __init__(self, host: str, port: int, health: Health) -> None:
+        self._host = host
+        self._port = port
+        self._health = health
+        self._socket: socket.socket | None = None
+
+    def bind(self) -> None:
+        """Listen; raises `OSError` where the address is taken or not ours."""
+        family, _, _, _, address = socket.getaddrinfo(
+            self._host, self._port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.create_server(address, family=family, backlog=1024)
+        listener.setblocking(False)
+        self._socket = listener
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on; another than the configured one where that is 0."""
+        if self._socket is not None:
+            self._port = int(self._socket.getsockname()[1])
+        return self._port
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        """Serve until cancelled."""
+        if self._socket is None:
+            self.bind()
+        assert self._socket is not None
+        runner = web.AppRunner(self._app(), access_log=None, handle_signals=False)
+        await runner.setup()
+        try:
+            await web.SockSite(runner, self._socket, shutdown_timeout=1.0).start()
+            ready()
+            await asyncio.get_running_loop().create_future()
+        finally:
+            await runner.cleanup()
+            self._socket.close()
+            self._socket = None
+
+    def _app(self) -> web.Application:
+        app = web.Application()
+        app.router.add_get("/healthz", self._live)
+        app.router.add_get("/readyz", self._ready)
+        return app
+
+    async def _live(self, request: web.Request) -> web.Response:
+        return _answer(self._health.live())
+
+    async def _ready(self, request: web.Request) -> web.Response:
+        return _answer(self._health.ready())
+
+
+def _answer(verdict: Verdict) -> web.Response:
+    body = {"ok": verdict.ok, "why": verdict.why}
+    return web.json_response(body, status=200 if verdict.ok else 503, headers={"Cache-Control": "no-store"})

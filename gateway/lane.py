@@ -1,0 +1,377 @@
+"""One session's turns, in order: store, run, tell, fail, stop.
+
+A lane orders all writes of its transcript and is the only runner of its turns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from typing import Literal, NamedTuple, Protocol
+
+import structlog
+from msgspec.structs import replace
+
+from channels.base import Delta, Done, Receipt, Started, Stored, ToolActivity
+from channels.errors import Refused
+from gateway.feed import Feed
+from session import events
+from session.conversation import Attempt, Conversation, tail
+from session.errors import StorageError
+from session.events import Assistant, Event, Record, System, ToolCall, ToolResult, User, closes
+from session.ids import SessionId
+from session.store import Store
+from session.window import Exchange
+
+log = structlog.get_logger(__name__)
+
+ATTEMPTS = 3
+MAX_WAITING = 20
+_RETRY_SECONDS = 1.0
+WALL_SECONDS = 300.0  # one attempt at a turn, tools included
+INTERRUPTED = "The tool was interrupted; whether it had an effect is not known."
+GAVE_UP = (
+    "Sorry, I could not answer this: the gateway was interrupted three times while trying. Please ask again."
+)
+TOO_LONG = "Sorry, this took longer than five minutes and was ended. Please ask again, or ask for less."
+BROKEN = "Sorry, something went wrong inside the gateway while answering. Please ask again."
+
+TurnEvent = Assistant | ToolCall | ToolResult | System
+TurnUpdate = Delta | ToolActivity
+
+
+class Ask(NamedTuple):
+    """What a turn is about: the exchanges before it, and its own messages and finished steps."""
+
+    session: SessionId
+    turn: str
+    history: list[Exchange]
+    current: Exchange
+
+
+class Runner(Protocol):
+    """Answers a turn: events to store, in batches, and updates to show; the last event closes the turn."""
+
+    def run(self, ask: Ask) -> AsyncGenerator[list[TurnEvent] | TurnUpdate]:
+        """An async generator that is resumed when what it yielded is on disk."""
+
+
+class Rules(NamedTuple):
+    """What a lane is told by the configuration."""
+
+    history_turns: int = 20
+    mode: Literal["collect", "each"] = "collect"
+
+
+class Lane:
+    """One session at work. `open` first; `close` leaves what is unfinished for the next start."""
+
+    def __init__(
+        self,
+        session: SessionId,
+        store: Store,
+        runner: Runner,
+        slots: asyncio.Semaphore,
+        rules: Rules,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self.session = session
+        self.feed = Feed()
+        self.held = 0  # how many channels hold the session; counted by the router's seats
+        self.used = 0.0  # when the router last handed the lane out, monotonic seconds
+        self.conversation = Conversation(rules.history_turns)
+        self._store = store
+        self._runner = runner
+        self._slots = slots
+        self._rules = rules
+        self._sleep = sleep
+        self._arriving: dict[str, tuple[int, asyncio.Future[list[Record]]]] = {}
+        self._last_append: asyncio.Future[list[Record]] | None = None
+        self._stale = False  # set by a failed append: the file is read again before the next one
+        self._closing = False
+        self._worker: asyncio.Task[None] | None = None
+        self._turn: asyncio.Task[None] | None = None  # the runner's task, None between turns
+        self._attempt: Attempt | None = None
+        self._has_slot = False
+        self._stopped = False  # set by `stop`, until the next turn begins
+        self._log = log.bind(session=session)
+
+    # -- life ------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Read the transcript's tail; raises `StorageError` or `OSError`."""
+        self.conversation = await self._folded()
+
+    async def _folded(self) -> Conversation:
+        limit = self._rules.history_turns
+        conversation = Conversation(limit)
+        for record in await self._store.recent(self.session, tail(limit)):
+            conversation.apply(record)
+        return conversation
+
+    def resume(self) -> None:
+        """Begin what is open and not being worked on."""
+        if not self._closing and (self._worker is None or self._worker.done()) and self.conversation.open:
+            self._worker = asyncio.create_task(self._work(), name=f"lane {self.session}")
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is running or waiting, and nobody holds the session."""
+        working = self._worker is not None and not self._worker.done()
+        return not (working or self._arriving or self.held or self.conversation.open)
+
+    @property
+    def working(self) -> bool:
+        """Whether a turn runs, or waits for its slot."""
+        return self._attempt is not None
+
+    @property
+    def waiting(self) -> int:
+        """How many messages wait for the next turn."""
+        begun = self._attempt.messages if self._attempt else ()
+        return sum(id not in begun for id in self.conversation.open)
+
+    @property
+    def history(self) -> int:
+        """How many earlier messages the model sees."""
+        return self.conversation.window.size
+
+    async def drain(self) -> None:
+        """Take nothing new, begin nothing new, and wait for the turn that is being answered."""
+        self._closing = True
+        if self._turn is not None and not self._has_slot:
+            self._turn.cancel()
+        if self._worker is not None:
+            await asyncio.wait({self._worker})
+
+    async def close(self) -> None:
+        """Break off what runs, without closing it: the next start goes on with it."""
+        self._closing = True
+        if self._turn is not None:
+            self._turn.cancel()
+        if self._worker is not None:
+            await asyncio.wait({self._worker})
+
+    async def erase(self) -> bool:
+        """Break off what runs and remove the transcript for good; False where there is none."""
+        await self.close()
+        found = await self._store.delete(self.session)
+        self.conversation = Conversation(self._rules.history_turns)
+        self._closing = self._stale = False
+        return found
+
+    # -- messages --------------------------------------------------------------------------------
+
+    async def submit(self, id: str, text: str) -> Receipt:
+        """Store a message and see that it is answered; returns when it is on disk. Raises `Refused`."""
+        if self._closing:
+            raise Refused("shutting_down", "The gateway is restarting. Please send it again in a moment.")
+        await self._fresh()
+        if receipt := await self._repeat(id, text):
+            return receipt
+        if self.waiting + len(self._arriving) >= MAX_WAITING:
+            raise Refused(
+                "queue_full", f"{MAX_WAITING} messages are waiting already. Please wait for an answer."
+            )
+        queued = self._turns_ahead()
+        stored = self._append([User(content=text, id=id, ts=events.now())])
+        self._arriving[id] = (hash(text), stored)
+        stored.add_done_callback(lambda _: self._arrived(id))
+        return Receipt(await self._cursor_of(stored), queued)
+
+    def _arrived(self, id: str) -> None:
+        del self._arriving[id]
+        self.resume()
+
+    async def _repeat(self, id: str, text: str) -> Receipt | None:
+        """The receipt of a message that came before; raises `Refused` where its text was another."""
+        if arriving := self._arriving.get(id):
+            self._same(id, arriving[0] == hash(text))
+            return Receipt(await self._cursor_of(arriving[1]), self._turns_ahead())
+        if seen := self.conversation.seen.get(id):
+            self._same(id, seen.text == hash(text) or seen.command)
+            return Receipt(seen.cursor, self._turns_ahead() if id in self.conversation.open else 0)
+        return None
+
+    def _same(self, id: str, same: bool) -> None:
+        if not same:
+            raise Refused("id_conflict", f"Message id {id} was used for another text. Use a new id.")
+
+    def _turns_ahead(self) -> int:
+        if self._rules.mode == "collect":
+            return int(self.working)
+        return int(self.working) + self.waiting + len(self._arriving)
+
+    async def _cursor_of(self, stored: asyncio.Future[list[Record]]) -> str:
+        try:
+            return (await asyncio.shield(stored))[-1].cursor
+        except StorageError as error:
+            raise Refused(
+                "storage_unavailable", "The gateway cannot store messages just now. Please try again soon."
+            ) from error
+
+    async def record(self, batch: list[Event]) -> str:
+        """Store events that are no messages (a command's effect, a delivery); never waits for a turn.
+
+        Returns the cursor after them; raises `Refused`.
+        """
+        await self._fresh()
+        return await self._cursor_of(self._append([events.stamped(event) for event in batch]))
+
+    def stop(self) -> bool:
+        """Stop the running turn, also one that waits for a slot; False where there is none."""
+        if self._turn is None or self._turn.done() or self._stopped:
+            return False
+        self._stopped = True
+        self._turn.cancel()
+        return True
+
+    # -- turns -----------------------------------------------------------------------------------
+
+    async def _work(self) -> None:
+        while not self._closing and (attempt := self._next()):
+            self._attempt, self._stopped = attempt, False
+            self._turn = asyncio.create_task(self._run(attempt), name=f"turn {attempt.turn}")
+            try:
+                await asyncio.wait({self._turn})
+                await self._settle(attempt, self._turn)
+            finally:
+                self._turn = self._attempt = None
+                self._has_slot = False
+
+    def _next(self) -> Attempt | None:
+        if begun := self.conversation.running:
+            return Attempt(begun.turn, begun.messages, begun.number + 1)
+        waiting = self.conversation.waiting()
+        if not waiting:
+            return None
+        batch = waiting if self._rules.mode == "collect" else waiting[:1]
+        return Attempt(secrets.token_hex(6), tuple(str(message.id) for message in batch), 1)
+
+    async def _run(self, attempt: Attempt) -> None:
+        """Answer one turn. Whatever ends it early, `_settle` closes it."""
+        await self._close_calls(attempt, INTERRUPTED)
+        if attempt.number > ATTEMPTS:
+            await self._keep(attempt, [_failed(GAVE_UP)])
+            return
+        async with self._slots:
+            self._has_slot = True
+            turn, messages = attempt.turn, attempt.messages
+            self._append(
+                [System(name="started", turn=turn, messages=messages, attempt=attempt.number)], False
+            )
+            self.conversation.begin(attempt)
+            self.feed.publish(Started(turn, messages, attempt.number))
+            window = self.conversation.window
+            ask = Ask(self.session, turn, window.before(turn), window.of(turn))
+            async with asyncio.timeout(WALL_SECONDS) as limit, aclosing(self._runner.run(ask)) as items:
+                async for item in items:
+                    if isinstance(item, list):
+                        await self._keep(attempt, item, limit)
+                    else:
+                        self.feed.publish(item)
+
+    async def _settle(self, attempt: Attempt, turn: asyncio.Task[None]) -> None:
+        """See to it that the turn has its one closing event, and say that it is over."""
+        if self._last_append is not None and not self._last_append.done():
+            await asyncio.wait({self._last_append})
+        if self._is_open(attempt):
+            if turn.cancelled() and not self._stopped:
+                return  # shutting down: it stays open
+            await self._close_calls(attempt, INTERRUPTED)
+            if turn.cancelled():
+                await self._keep(attempt, [Assistant(content=self.feed.said, finish="stopped")])
+            elif isinstance(turn.exception(), TimeoutError):
+                said = self.feed.said
+                await self._keep(
+                    attempt, [Assistant(content=said, finish="cut") if said else _failed(TOO_LONG)]
+                )
+            else:
+                self._log.error("a turn broke", turn=attempt.turn, exc_info=turn.exception())
+                await self._keep(attempt, [_failed(BROKEN)])
+
+    def _is_open(self, attempt: Attempt) -> bool:
+        return any(id in self.conversation.open for id in attempt.messages)
+
+    async def _close_calls(self, attempt: Attempt, why: str) -> None:
+        if unfinished := list(self.conversation.unfinished_calls.values()):
+            results = [
+                ToolResult(name=call.name, result=why, call_id=call.call_id, ok=False) for call in unfinished
+            ]
+            await self._keep(attempt, list(results))
+
+    # -- the transcript --------------------------------------------------------------------------
+
+    async def _keep(
+        self, attempt: Attempt, batch: list[TurnEvent], limit: asyncio.Timeout | None = None
+    ) -> None:
+        """Store a turn's events, however long the disk takes to come back; `limit` does not run meanwhile."""
+        deadline = limit.when() if limit else None
+        if limit:
+            limit.reschedule(None)
+        complete = [_of_turn(event, attempt) for event in batch]
+        while True:
+            await self._fresh()
+            try:
+                await asyncio.shield(self._append(complete))
+            except StorageError as error:
+                self._log.warning("the turn waits for the disk", turn=attempt.turn, error=str(error))
+                await self._sleep(_RETRY_SECONDS)
+            else:
+                break
+        if limit:
+            limit.reschedule(deadline)
+
+    def _append(self, batch: Sequence[Event], sync: bool = True) -> asyncio.Future[list[Record]]:
+        # What is stored is applied and shown by the callback, also when the caller was cancelled meanwhile.
+        stored = self._store.append(self.session, [events.stamped(event) for event in batch], sync=sync)
+        stored.add_done_callback(self._stored)
+        self._last_append = stored
+        return stored
+
+    def _stored(self, stored: asyncio.Future[list[Record]]) -> None:
+        if stored.exception() is not None:
+            self._stale = True
+            return
+        for record in stored.result():
+            self.conversation.apply(record)
+            self.feed.publish(Stored(record))
+            if closes(record.event) is not None:
+                self._over(record)
+
+    def _over(self, record: Record) -> None:
+        event = record.event
+        outcome: Literal["completed", "stopped", "failed"] = "completed"
+        if isinstance(event, System):
+            outcome = "failed"
+        elif isinstance(event, Assistant) and event.finish == "stopped":
+            outcome = "stopped"
+        self.feed.publish(Done(getattr(event, "turn", None) or "", outcome, record.cursor))
+
+    async def _fresh(self) -> None:
+        """After a failed append, look at what the file really holds."""
+        if not self._stale:
+            return
+        try:
+            fresh = await self._folded()
+        except (StorageError, OSError):
+            return
+        if self._attempt and any(id in fresh.open for id in self._attempt.messages):
+            fresh.begin(self._attempt)
+        self.conversation, self._stale = fresh, False
+
+
+def _failed(public: str) -> System:
+    return System(name="turn_failed", content=public)
+
+
+def _of_turn(event: TurnEvent, attempt: Attempt) -> TurnEvent:
+    """The event with its turn, and with the messages that it answers where it closes the turn."""
+    closing = (isinstance(event, Assistant) and event.finish != "tool_calls") or (
+        isinstance(event, System) and event.name == "turn_failed"
+    )
+    if isinstance(event, Assistant | System) and closing:
+        event = replace(event, answers=attempt.messages)
+    return replace(event, turn=attempt.turn)

@@ -1,0 +1,59 @@
+"""Keeps channels running: backoff, one log line per failure, and why one is down."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from channels.base import Channel
+
+log = structlog.get_logger(__name__)
+
+FIRST_PAUSE = 1.0  # seconds
+LONGEST_PAUSE = 60.0
+_STEADY = 60.0  # seconds after which a failure counts as the first one again
+
+
+class Supervisor:
+    """Runs each channel in a task of its own; one that fails is started again, the others do not notice."""
+
+    def __init__(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+        self.faults: dict[str, str] = {}  # why a channel is not working, by its name
+        self._sleep = sleep
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def start(self, channel: Channel) -> None:
+        """Begin to run a channel; it counts as down until it says that it is ready."""
+        self.faults[channel.name] = "starting"
+        self._tasks[channel.name] = asyncio.create_task(self._keep(channel), name=f"channel {channel.name}")
+
+    async def _keep(self, channel: Channel) -> None:
+        failures = 0
+        loop = asyncio.get_running_loop()
+        while True:
+            began = loop.time()
+            try:
+                await channel.run(lambda: self._ready(channel.name))
+                why = "it ended by itself"
+            except Exception as error:
+                why = f"{type(error).__name__}: {error}"
+            failures = 1 if loop.time() - began > _STEADY else failures + 1
+            pause = min(FIRST_PAUSE * 2 ** (failures - 1), LONGEST_PAUSE) * random.uniform(0.75, 1.25)
+            self.faults[channel.name] = why
+            log.error("a channel failed", channel=channel.name, why=why, again_in=round(pause, 1))
+            await self._sleep(pause)
+
+    def _ready(self, name: str) -> None:
+        self.faults.pop(name, None)
+        log.info("channel ready", channel=name)
+
+    async def stop(self) -> None:
+        """Stop every channel and wait until they are gone."""
+        for task in self._tasks.values():
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks.values())
+        self._tasks.clear()

@@ -1,0 +1,1 @@
+"""What the subcommands of `lunar` do; one module each, imported only when it is asked for."""

@@ -1,0 +1,32 @@
+"""`lunar run`: the daemon in the foreground."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import uvloop
+
+from gateway import config_file, log
+from gateway.daemon import Daemon
+from gateway.errors import GatewayError
+
+
+def main(config: str | None, verbose: bool) -> int:
+    """Run until SIGTERM or SIGINT. Raises `GatewayError` where the start fails."""
+    settings = config_file.load(config)
+    log.configure(config_file.secrets(settings), level=logging.DEBUG if verbose else logging.INFO)
+    failure: GatewayError | None = None
+
+    async def life() -> None:
+        nonlocal failure
+        try:
+            await Daemon(settings).run()
+        except GatewayError as error:
+            failure = error
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(life())
+    if failure is not None:
+        raise failure
+    return 0
