@@ -1,5 +1,7 @@
 """Where a model is served, and how long we wait for it."""
 
+import ipaddress
+
 import msgspec
 
 
@@ -27,3 +29,11 @@ class Endpoint(msgspec.Struct, frozen=True):
     def __repr__(self) -> str:
         # The default one prints the key, and a URL may carry a password.
         return f"Endpoint(name={self.name!r})"
+
+
+def is_local(host: str) -> bool:
+    """Whether a host is this machine, which is reached without the proxies of the environment."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

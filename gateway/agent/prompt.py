@@ -7,12 +7,17 @@ and one call without its result would make every later request a 400.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from typing import Any
 
+from gateway.agent import tools
 from session.events import Assistant, ToolCall, ToolResult
 from session.window import Exchange
 
+# What every provider takes as a tool's name. Models invent others ("functions.clock"), files hold others.
+_NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_-]")
+NO_ANSWER = "(This was not answered.)"
 NO_RESULT = "No result of this call was recorded."
 
 Message = dict[str, Any]
@@ -25,9 +30,12 @@ def messages(
     """Chat Completions messages: system prompt, earlier exchanges, what is asked now, its steps so far."""
     out: list[Message] = [{"role": "system", "content": system_prompt}] if system_prompt else []
     for exchange in history:
-        out += _exchange(exchange, exchange.steps)
-    out += _exchange(current, steps)
-    return out
+        shown = _exchange(exchange, exchange.steps)
+        if shown and shown[-1]["role"] == "user":
+            # Templates of several local servers refuse two questions in a row.
+            shown.append({"role": "assistant", "content": NO_ANSWER})
+        out += shown
+    return out + _exchange(current, steps)
 
 
 def _exchange(exchange: Exchange, steps: Iterable[Step]) -> list[Message]:
@@ -66,23 +74,40 @@ class _Round:
         for number, call in enumerate(self.calls):
             # The provider sees ids of our own making: a foreign file may lack them or use one twice.
             id = f"call_{number}"
-            function = {"name": call.name, "arguments": _arguments(call.args)}
+            function = {"name": _name(call.name), "arguments": _arguments(call.args)}
             calls.append({"id": id, "type": "function", "function": function})
             results.append({"role": "tool", "tool_call_id": id, "content": _result_of(call, left)})
         return [{"role": "assistant", "content": said or None, "tool_calls": calls}, *results]
 
 
 def _result_of(call: ToolCall, left: list[ToolResult]) -> str:
-    """Take the call's result out of those that are left: by id, else (without ids) by name."""
-    for result in left:
-        if result.call_id == call.call_id and (call.call_id or result.name == call.name):
-            left.remove(result)
-            return clean(result.result if isinstance(result.result, str) else json.dumps(result.result))
-    return NO_RESULT
+    """Take the call's result out of those that are left: by id, else (where one has none) by name."""
+    same_id = (result for result in left if call.call_id and result.call_id == call.call_id)
+    same_name = (
+        result for result in left if not (call.call_id and result.call_id) and result.name in (call.name, "")
+    )
+    result = next(same_id, None) or next(same_name, None)
+    if result is None:
+        return NO_RESULT
+    left.remove(result)
+    return clean(result.result) if isinstance(result.result, str) else _json(result.result)
+
+
+def _name(name: str) -> str:
+    return _NOT_IN_A_NAME.sub("_", name)[:64] or "tool"
 
 
 def _arguments(args: Any) -> str:
-    return clean(args if isinstance(args, str) else json.dumps(args if args is not None else {}))
+    """The arguments as the text of a JSON object: several servers read them, and refuse anything else."""
+    if isinstance(args, str):
+        args = tools.parse(args)
+    if args is None or isinstance(args, dict):
+        return _json(args or {})
+    return _json({"invalid_arguments": args})
+
+
+def _json(value: Any) -> str:
+    return clean(json.dumps(value, ensure_ascii=False))
 
 
 def clean(text: str) -> str:

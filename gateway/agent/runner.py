@@ -30,6 +30,10 @@ MAX_SAME_CALL = 3
 
 TOO_MANY_STEPS = "Sorry, this needed too many steps and was ended. Please ask for less at once."
 IN_CIRCLES = "Sorry, I was going in circles and stopped. Please ask in other words."
+NOTHING_SAID = {
+    "length": "Sorry, the model used up its length before it had said anything. Please ask for less.",
+    "filtered": "The AI model's provider held the answer back under its content rules. Please ask differently.",
+}
 MISUSED = "Sorry, I could not use my tools properly and stopped. Please ask in other words."
 
 
@@ -179,6 +183,8 @@ class _Turn:
     def answer(self, finish: Finish) -> TurnEvent:
         usage = Usage(*self._used) if any(self._used) else None
         said = "".join(self.said)
+        if not said.strip() and finish.reason in NOTHING_SAID:
+            return self.failed(NOTHING_SAID[finish.reason])
         return Assistant(content=said, finish=finish.reason, model=finish.model, usage=usage)
 
     def failed(self, public: str) -> TurnEvent:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import math
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -71,10 +72,16 @@ class Toolbox:
 async def _run(tool: Tool, args: dict[str, Any]) -> Outcome:
     try:
         async with asyncio.timeout(tool.timeout):
-            result = tool.run(**args)
+            # In a thread: a plain function would hold the event loop, and with it everybody else.
+            result = await asyncio.to_thread(tool.run, **args)
             text = await result if inspect.isawaitable(result) else str(result)
     except ToolError as error:
         return Outcome(False, str(error), misused=True)
+    except asyncio.CancelledError:
+        if (task := asyncio.current_task()) is not None and task.cancelling():
+            raise
+        # Raised by the tool's own library: nobody stopped the turn.
+        return Outcome(False, f"{tool.name} was cancelled.")
     except TimeoutError:
         return Outcome(False, f"{tool.name} took longer than {tool.timeout:g} seconds and was ended.")
     except Exception as error:
@@ -94,10 +101,16 @@ def capped(text: str) -> str:
 def parse(arguments: str) -> Any:
     """The arguments as the model wrote them, as an object; the text itself where they are none."""
     try:
-        value = json.loads(arguments or "{}", parse_constant=_refuse)
+        value = json.loads(arguments or "{}", parse_constant=_refuse, parse_float=_finite)
     except (ValueError, RecursionError):
         return arguments
     return value if isinstance(value, dict) else arguments
+
+
+def _finite(number: str) -> float:
+    if math.isinf(value := float(number)):
+        raise ValueError(f"{number} is out of range")  # JSON has no form to send it back in
+    return value
 
 
 def _refuse(constant: str) -> None:

@@ -1,0 +1,284 @@
+"""The model's side of a turn: one question, its pieces as they come, and every way in which that can fail.
+
+Chat Completions through the official client, whose own retries and stream decoder are not used: the first
+may sleep for minutes, the second costs forty times what `stream.Decoder` does and raises bare JSON errors.
+Importing this module imports `openai` (most of a second); `reply`, `endpoint` and `model_errors` are light.
+"""
+
+import asyncio
+import os
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
+from functools import cache
+from typing import Any
+
+import httpx2
+import openai
+import structlog
+import tenacity
+
+from gateway.agent.answer import Answer
+from gateway.agent.endpoint import Endpoint, Limits, is_local
+from gateway.agent.model_errors import (
+    BadRequest,
+    BrokenReply,
+    EmptyReply,
+    ModelError,
+    ModelMisconfigured,
+    ModelSilent,
+    ModelUnreachable,
+)
+from gateway.agent.optional_parameters import refused_parameter
+from gateway.agent.redaction import Redactor
+from gateway.agent.refusals import Refusal, retry_after, understood
+from gateway.agent.reply import Call, Finish, Text, Usage
+
+__all__ = ["Call", "Endpoint", "Finish", "Limits", "Model", "ModelError", "Text", "Usage"]
+
+_OPENAI = "https://api.openai.com/v1"
+# The client refuses to be built without a key; local servers ignore it.
+_NO_KEY = "none"
+
+_Response = openai.AsyncAPIResponse[Any]
+Pieces = AsyncGenerator[Text | Finish, None]
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+class Model:
+    """One model at one endpoint. Raises ModelMisconfigured if the endpoint cannot even be tried."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        http_client: httpx2.AsyncClient | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self.label = endpoint.name  # what people see
+        # Why ready must be red: set by a lasting failure, cleared by a success.
+        self.health: str | None = None
+        self._limits = endpoint.limits
+        self._sleep = sleep
+        self._lacking: frozenset[str] = frozenset()  # optional parameters that this server refused
+        url, auth = _address(endpoint)
+        redactor = Redactor(endpoint.api_key, *auth or ())
+        self._failures = _Failures(endpoint, url.netloc.decode("ascii"), redactor)
+        self._client = openai.AsyncOpenAI(
+            base_url=url,
+            api_key=_key(endpoint),
+            max_retries=0,
+            # On aiohttp, which hands over all that one read brought at a third of the default's CPU.
+            http_client=http_client
+            or openai.DefaultAioHttpClient(
+                auth=auth, trust_env=not is_local(url.host), verify=_certificates()
+            ),
+            # Reading is limited by `Answer`, chunk by chunk.
+            timeout=httpx2.Timeout(None, connect=endpoint.limits.connect),
+        )
+        # Looked up here, where it may take its time: the client imports most of itself on first use.
+        self._create = self._client.chat.completions.with_streaming_response.create
+
+    async def ask(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]]) -> Pieces:
+        """The reply to a conversation: any number of `Text`, then exactly one `Finish`.
+
+        `messages` and `tools` are in the form of Chat Completions. Raises ModelError before the first piece
+        only: once text was shown nothing is tried again, and a reply that breaks ends in `Finish("cut")`.
+        Closing the generator, or cancelling who reads it, closes the connection.
+        """
+        started = asyncio.get_running_loop().time()
+        request = {"model": self.label, "messages": messages, "stream_options": {"include_usage": True}}
+        if tools:
+            request["tools"] = tools
+
+        async def begin() -> tuple[Text | Finish, Pieces]:
+            pieces = self._try(request, started)
+            return await anext(pieces), pieces
+
+        tries: Callable[..., Awaitable[tuple[Text | Finish, Pieces]]] = self._tries()
+        try:
+            first, rest = await tries(begin)
+        except ModelError as error:
+            self.health = error.health or self.health
+            log.warning("no answer", model=self.label, defect=type(error).__name__, reason=str(error))
+            raise
+        self.health = None
+        async with aclosing(rest):
+            yield first
+            async for piece in rest:
+                yield piece
+
+    async def close(self) -> None:
+        """Closes all connections; the model cannot be used afterwards."""
+        await self._client.close()
+
+    def _tries(self) -> tenacity.AsyncRetrying:
+        backoff = tenacity.wait_exponential_jitter(multiplier=0.5, max=8, jitter=0.5)
+        was_empty = False
+
+        def again(error: BaseException) -> bool:
+            nonlocal was_empty
+            if isinstance(error, EmptyReply):  # once more: some servers do it now and then
+                was_empty, before = True, was_empty
+                return not before
+            return isinstance(error, ModelError) and error.retry
+
+        def wait(state: tenacity.RetryCallState) -> float:
+            asked = getattr(_error_of(state), "retry_after", None) or 0.0
+            return max(asked, backoff(state))
+
+        def tell(state: tenacity.RetryCallState) -> None:
+            reason, pause = str(_error_of(state)), round(state.upcoming_sleep, 1)
+            log.info("asking again", model=self.label, tried=state.attempt_number, pause=pause, reason=reason)
+
+        return tenacity.AsyncRetrying(
+            sleep=self._sleep,
+            stop=tenacity.stop_any(
+                tenacity.stop_after_attempt(self._limits.tries),
+                tenacity.stop_before_delay(self._limits.budget),
+            ),
+            wait=wait,
+            retry=tenacity.retry_if_exception(again),
+            before_sleep=tell,
+            reraise=True,
+        )
+
+    async def _try(self, request: dict[str, Any], started: float) -> Pieces:
+        """One request. Raises ModelError, but only while it has yielded nothing."""
+        unshown = ""  # white space alone is no reply yet
+        shown = False
+        async with self._answered(request, started) as answer:
+            while (more := await answer.text()) is not None:
+                unshown += more
+                if unshown and (shown or not unshown.isspace()):
+                    yield Text(unshown)
+                    unshown, shown = "", True
+        broken = answer.broken()
+        if broken is None:
+            finish = answer.finish(self.label)
+            if finish.reason == "stop" and not shown:
+                raise EmptyReply("the reply was complete and empty")
+            yield finish
+        elif shown:
+            log.warning("the reply was cut", model=self.label, reason=str(broken))
+            yield answer.cut(self.label)
+        else:
+            raise broken
+
+    @asynccontextmanager
+    async def _answered(self, request: dict[str, Any], started: float) -> AsyncIterator[Answer]:
+        """Sends a request. The answer is closed on the way out, whatever happened."""
+        now = asyncio.get_running_loop().time()
+        first_by = min(now + self._limits.first_chunk, started + self._limits.budget)
+        response = await self._sent(request, first_by)
+        reads = response.http_response.aiter_bytes()
+        try:
+            answer = Answer(reads, self._limits, first_by, self._failures)
+            yield answer
+            await answer.drain()
+        finally:
+            await reads.aclose()
+            await response.close()
+
+    async def _sent(self, request: dict[str, Any], first_by: float) -> _Response:
+        left_out = self._lacking
+        while True:
+            sent = {name: value for name, value in request.items() if name not in left_out}
+            try:
+                async with asyncio.timeout_at(first_by):
+                    response: _Response = await self._create(**sent, stream=True).__aenter__()
+            except Exception as error:
+                failure = self._failures.from_exception(error)
+            else:
+                # Only now: a refusal may quote a person, who must not take the tools from all others.
+                self._lacking |= left_out
+                return response
+            refused = refused_parameter(failure, sent)
+            if refused is None:
+                raise failure  # out of the `except`, so that no foreign text hangs on it as its context
+            log.warning("doing without", parameter=refused, model=self.label, reason=str(failure))
+            left_out |= {refused}
+
+
+class _Failures:
+    """What came from outside -> our errors. Knows the server's name and the secrets to leave out."""
+
+    def __init__(self, endpoint: Endpoint, server: str, redactor: Redactor) -> None:
+        self._server = server
+        self._model = endpoint.name
+        self._longest_wait = endpoint.limits.retry_after
+        self.redacted = redactor.redacted
+
+    def from_exception(self, error: Exception) -> ModelError:
+        """The one table of foreign exceptions."""
+        cause = error.__cause__ or error
+        server, said = self._server, self.redacted(f"{type(cause).__name__}: {cause}")
+        match error:
+            case ModelError():
+                return error
+            case openai.APIStatusError(status_code=status, body=body, message=message):
+                return self._refused(status, body, message, retry_after(error.response.headers))
+            case openai.APIConnectionError() if isinstance(cause, _UNUSABLE):
+                return ModelMisconfigured(said, health=f"The model server {server} cannot be used: {said}.")
+            case openai.APIConnectionError():
+                detail = f"no connection to {server}: {said}"
+                return ModelUnreachable(detail, health=f"The model server {server} cannot be reached.")
+            case TimeoutError():
+                detail = f"{server} did not go on in time"
+                return ModelSilent(detail, health=f"The model server {server} is silent.")
+            case ValueError() | TypeError():  # raised while the request was built: a lone surrogate, a NaN
+                return BadRequest(f"the request could not be written: {said}")
+            case _:  # httpx2.TransportError in mid-stream; aiohttp's own where the answer was not HTTP
+                return BrokenReply(f"the answer of {server} broke off: {said}")
+
+    def from_stream(self, error: dict[str, Any]) -> ModelError:
+        """The error object that a server sent after it had begun with 200."""
+        code = str(error.get("code", ""))
+        status = int(code) if code.isdecimal() and 400 <= int(code) < 600 else None
+        return self._refused(status, error, str(error.get("message", error)), None)
+
+    def _refused(self, status: int | None, body: object, message: str, wait: float | None) -> ModelError:
+        fields = body if isinstance(body, dict) else {}
+        codes = [str(fields[key]) for key in ("code", "type") if fields.get(key)]
+        text = (
+            body if isinstance(body, str) else ""
+        )  # Ollama: {"error": "text"}, which the client's message lacks
+        says = self.redacted(" ".join([*codes, message, text]).strip())[:500]
+        return understood(Refusal(status, says, self._server, self._model, wait), self._longest_wait)
+
+
+# No later try can help these: the address itself is wrong.
+_UNUSABLE = (httpx2.UnsupportedProtocol, httpx2.TooManyRedirects, httpx2.LocalProtocolError)
+
+
+def _error_of(state: tenacity.RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome else None
+
+
+def _address(endpoint: Endpoint) -> tuple[httpx2.URL, tuple[str, str] | None]:
+    """The base URL without its credentials, which no log of a client may show, and these by themselves."""
+    try:
+        url = httpx2.URL(endpoint.base_url or os.environ.get("OPENAI_BASE_URL") or _OPENAI)
+    except httpx2.InvalidURL as error:
+        raise _unusable(f"its `base_url` is not a URL ({error})") from None
+    if url.scheme not in ("http", "https") or not url.host:
+        raise _unusable("its `base_url` does not begin with http:// or https:// and a host")
+    auth = (url.username, url.password) if url.userinfo else None
+    return url.copy_with(username=None, password=None), auth
+
+
+@cache  # reading the machine's certificates takes 20 ms and some memory
+def _certificates() -> ssl.SSLContext:
+    return httpx2.create_ssl_context()
+
+
+def _key(endpoint: Endpoint) -> str:
+    key = (endpoint.api_key or _NO_KEY).strip()
+    if not (key.isascii() and key.isprintable()):
+        raise _unusable("its `api_key` holds characters that no key has")
+    return key
+
+
+def _unusable(why: str) -> ModelMisconfigured:
+    return ModelMisconfigured(why, health=f"The model cannot be used: {why}.")
