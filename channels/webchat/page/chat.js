@@ -1,0 +1,323 @@
+// The page: opens a conversation, shows what the gateway says in it and says what the person does.
+
+import * as composer from "./composer.js";
+import { connect } from "./connection.js";
+import * as kept from "./conversations.js";
+import * as log from "./log.js";
+
+const $ = (id) => document.getElementById(id);
+const narrow = matchMedia("(max-width: 52rem)");
+const WORDS = {
+	lost: "Reconnecting…",
+	damaged: "This browser's key to the conversation is damaged. Please start a new one.",
+	unsupported_protocol: "This page is not of its gateway's version. Please reload it.",
+	not_allowed: "The gateway does not allow this connection. Reload the page, or ask whoever runs it.",
+};
+
+// The one store. `state`: the connection's, "open" or a key of WORDS, and `why`; `running`: the turn, if one runs;
+// `resumed`: the connection continues what is shown; `asking`: for earlier events; `unread`: a reply came unseen.
+const chat = { conversation: null, connection: null, state: "", why: "", running: null, resumed: false, asking: false, unread: false };
+
+const key = () => chat.conversation.key;
+
+// ---- conversations
+
+function open(conversation = kept.create()) {
+	const before = chat.conversation;
+	if (before?.key !== conversation.key) show(conversation);
+	setDrawer(false);
+	if (before) composer.focus(); // at first the field has it already
+}
+
+function show(conversation) {
+	composer.save();
+	chat.conversation = conversation;
+	kept.keepOpened(key());
+	clear();
+	setRunning(null);
+	composer.setText(kept.draft(key()));
+	start();
+}
+
+function clear() {
+	log.clear();
+	kept.outbox(key()).forEach(log.addPending);
+}
+
+function start() {
+	chat.connection?.close();
+	chat.connection = null;
+	$("signin").hidden = true;
+	setState(kept.isWhole(chat.conversation) ? "" : "damaged");
+	if (chat.state) return;
+	chat.connection = connect(key(), {
+		hello: () => hello(chat.conversation, log.last()),
+		probe: () => log.first() && { type: "history", before: log.first(), limit: 1 },
+		onFrame: (frame) => on[frame.type]?.(frame),
+		onState: setState,
+		onMark: log.markFailed,
+	});
+}
+
+const hello = ({ secret }, after) => (
+	{ type: "hello", protocol: 1, session: secret, token: kept.token() || undefined, after, render: "html", client: "page" }
+);
+
+/** Sends what waits in conversations that are not open. */
+function sendOthers() {
+	for (const other of kept.all()) {
+		const look = () => kept.next(other.key) || (courier.close(), drawAround());
+		if (other.key === key() || !kept.next(other.key)) continue;
+		const courier = connect(other.key, {
+			hello: () => hello(other), probe: () => null, onFrame: look, onMark: look,
+			onState: (state) => state !== "open" && courier.close(),
+		});
+	}
+}
+
+function leave(conversation) {
+	kept.forget(conversation.key);
+	if (conversation.key !== key()) return drawAround();
+	chat.conversation = null;
+	open(kept.all()[0]);
+}
+
+const actions = {
+	open,
+
+	async rename(conversation) {
+		const title = await kept.ask({ title: "Rename this conversation", ok: "Rename", value: conversation.title });
+		if (title) kept.save({ ...conversation, title });
+		followList();
+	},
+
+	async forget(conversation) {
+		const text = `“${kept.nameOf(conversation)}” stays on the gateway, but this browser cannot open it again.`;
+		if (await kept.ask({ title: "Forget it here?", text, ok: "Forget" })) leave(conversation);
+	},
+
+	async delete(conversation) {
+		const text = `“${kept.nameOf(conversation)}” is deleted on the gateway too. Nobody can bring it back.`;
+		if (!await kept.ask({ title: "Delete it for good?", text, ok: "Delete" })) return;
+		const headers = { "Content-Type": "application/json", ...(kept.token() && { "X-Lunar-Token": kept.token() }) };
+		const body = JSON.stringify({ session: conversation.secret });
+		const answer = await fetch("/api/session", { method: "DELETE", headers, body }).catch(() => null);
+		if (answer?.ok) leave(conversation);
+		else log.addNotice({ text: "The gateway did not confirm that it is deleted. Try again in a moment." });
+	},
+};
+
+// ---- what the person does
+
+function say(text) {
+	if (text.trim() === "/stop" && chat.running) return stop(); // control never waits behind messages
+	const item = { id: kept.messageId(), text, at: Date.now() };
+	chat.conversation = kept.touch(chat.conversation, text.startsWith("/") ? "" : text);
+	kept.keepWaiting(key(), item);
+	log.addPending(item);
+	log.toLatest();
+	chat.connection?.flush();
+	drawAround();
+}
+
+function stop() {
+	if (chat.running) chat.connection.send({ type: "stop" });
+}
+
+function retry(id) {
+	const item = kept.outbox(key()).find((waiting) => waiting.id === id);
+	log.dropPending(id);
+	if (item) log.addPending(chat.connection.retry(item));
+}
+
+function askAgain(of) {
+	kept.keepWaiting(key(), { id: kept.messageId(), of, at: Date.now() });
+	chat.connection.flush();
+	drawStatus();
+}
+
+function askEarlier() {
+	if (chat.state === "open" && !chat.asking) chat.asking = chat.connection.send({ type: "history", before: log.first(), limit: 50 });
+}
+
+// ---- what the gateway says
+
+const on = {
+	welcome({ session, model, running, reset }) {
+		if (reset) clear();
+		chat.resumed = Boolean(log.last());
+		chat.asking = false;
+		if (session && session !== chat.conversation.secret) kept.save(Object.assign(chat.conversation, { secret: session }));
+		$("model").textContent = model;
+		$("demo").hidden = model !== "demo";
+		setRunning(running);
+		sendOthers();
+	},
+
+	event(frame) {
+		const { event } = frame, mine = chat.running?.turn === (event.turn ?? "");
+		const closes = event.name === "turn_failed" || (event.role === "assistant" && event.finish !== "tool_calls");
+		log.addEvent(frame);
+		if (event.role === "user" && !chat.conversation.title) chat.conversation = kept.touch(chat.conversation, event.content);
+		if (closes && (mine || chat.resumed)) tellReply(event.content);
+		if (closes && mine) setRunning(null);
+		drawAround();
+	},
+
+	ack({ id, queued }) {
+		log.confirm(id, queued > 0);
+		drawAround();
+	},
+
+	started(frame) {
+		log.place(frame.answers);
+		setRunning(frame);
+	},
+
+	block(frame) {
+		if (frame.turn === chat.running?.turn) log.block(frame);
+	},
+
+	approval: log.addApproval,
+
+	history({ events, more }) {
+		if (!chat.asking) return; // a sign of life was asked for
+		chat.asking = false;
+		log.setEarlier(more);
+		log.addOlder(events);
+	},
+
+	notice(frame) {
+		log.addNotice(frame, log.dropPending(frame.id));
+		drawAround();
+	},
+
+	error({ code, message, id }) {
+		chat.asking = false;
+		if (!id && code !== "shutting_down") log.addNotice({ text: message });
+	},
+};
+
+function setRunning(running) {
+	chat.running = running;
+	if (running) log.startTurn(running);
+	else log.endTurn();
+	composer.setRunning(Boolean(running));
+}
+
+function tellReply(text) {
+	log.announce(text ? `Lunar: ${text}` : "The reply was stopped.");
+	chat.unread = document.hidden;
+}
+
+// ---- the connection's state, in words
+
+function setState(state, error) {
+	chat.why = error?.message ?? "";
+	if (state === "refused" && error.code === "unauthorized") askToken(chat.why);
+	else if (state === "refused") state = error.code in WORDS ? error.code : "not_allowed";
+	chat.state = state;
+	drawAround();
+}
+
+function askToken(why) {
+	$("signin").hidden = false;
+	$("signin-text").textContent = kept.token()
+		? why : "Open the sign-in link that the gateway printed, or enter the token here. Only this browser keeps it.";
+	$("token").value = "";
+	$("token").focus();
+}
+
+function drawStatus() {
+	const line = $("status"), { state, why } = chat;
+	let text = WORDS[state] ?? "";
+	if (state === "lost") {
+		text = navigator.onLine ? `${why} ${text}` : "You are offline.";
+		if (kept.next(key())) text += " Your message is kept and will be sent.";
+	}
+	line.dataset.connection = state;
+	if (line.textContent !== text) line.textContent = text;
+}
+
+// ---- what surrounds the transcript
+
+function drawAround() {
+	const title = kept.nameOf(chat.conversation);
+	$("title").textContent = title;
+	document.title = `${chat.unread ? "● " : ""}${title} · Lunar`;
+	$("welcome").hidden = Boolean(chat.conversation.title) || !log.isEmpty();
+	kept.drawList(chat.conversation, actions);
+	drawStatus();
+}
+
+function setDrawer(shown) {
+	document.body.classList.toggle("drawer", shown);
+	$("side").inert = narrow.matches && !shown;
+	$("drawer").ariaExpanded = shown;
+	if (shown) $("new").focus();
+}
+
+function lookAgain() {
+	if (document.hidden) return;
+	chat.unread = false;
+	drawAround();
+	chat.connection?.wake();
+}
+
+function escape(event) {
+	if (event.key !== "Escape" || document.querySelector("dialog[open], :popover-open")) return;
+	if (!document.body.classList.contains("drawer")) return stop();
+	setDrawer(false);
+	$("drawer").focus();
+}
+
+function followList() {
+	const now = kept.find(key());
+	if (!now) return leave(chat.conversation);
+	chat.conversation = now;
+	drawAround();
+}
+
+function followOutbox(where, id, item) {
+	if (where !== key()) return drawAround();
+	if (!item) return log.dropPending(id, "failed"); // what was accepted comes as an event
+	log.addPending(item);
+	setTimeout(() => chat.connection?.flush(), 3_000); // its own tab sends it, unless that is gone
+}
+
+function listen() {
+	$("new").onclick = () => open(kept.all().find(kept.isBlank));
+	$("drawer").onclick = () => setDrawer(true);
+	$("shade").onclick = () => setDrawer(false);
+	narrow.onchange = () => setDrawer(false);
+	$("starters").onclick = ({ target }) => {
+		if (target.localName === "button") composer.setText(target.textContent);
+		composer.focus();
+	};
+	$("signin").onsubmit = (event) => {
+		event.preventDefault();
+		kept.keepToken($("token").value.trim());
+		start();
+		composer.focus();
+	};
+	document.addEventListener("keydown", escape);
+	document.addEventListener("visibilitychange", lookAgain);
+	for (const name of ["online", "pageshow"]) addEventListener(name, lookAgain);
+	addEventListener("offline", drawStatus);
+	addEventListener("lunar-token", start);
+	kept.follow({ list: followList, outbox: followOutbox, token: start });
+}
+
+log.setUp({
+	onRetry: retry,
+	onAgain: askAgain,
+	onEarlier: askEarlier,
+	onApprove: (callId, allow) => chat.connection.send({ type: "approve", call_id: callId, allow }),
+});
+composer.setUp({
+	onSend: say,
+	onStop: stop,
+	onDraft: (text) => chat.conversation && kept.keepDraft(key(), text),
+});
+open(kept.find(kept.opened()) ?? kept.all()[0]);
+listen();

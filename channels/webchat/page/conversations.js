@@ -1,0 +1,150 @@
+// What this browser keeps: conversations with their secrets, drafts and outboxes; and their side list.
+// Each thing has its own key in local storage, so that tabs never overwrite each other.
+
+/** @typedef {{key: string, secret: string, title: string, at: number}} Conversation */
+/** @typedef {{id: string, text?: string, of?: string, at: number, failed?: string}} Waiting a message, or a request
+ *  to answer `of` again; `failed`: why it is not sent by itself */
+
+const CHAT = "lunar.chat.", DRAFT = "lunar.draft.", OUT = "lunar.out.";
+const memory = new Map(); // what local storage refuses (no room, no permission) lives as long as the tab
+
+function attempt(act, otherwise) {
+	try { return act(); } catch { return otherwise?.(); }
+}
+
+const get = (name) => memory.get(name) ?? attempt(() => localStorage.getItem(name));
+const put = (name, value) => attempt(() => localStorage.setItem(name, value), () => memory.set(name, value));
+const read = (name) => attempt(() => JSON.parse(get(name)));
+
+function drop(name) {
+	memory.delete(name);
+	attempt(() => localStorage.removeItem(name));
+}
+
+function readAll(prefix) {
+	const kept = attempt(() => Object.keys(localStorage), () => []);
+	return [...kept, ...memory.keys()].filter((name) => name.startsWith(prefix)).map(read).filter(Boolean);
+}
+
+function random(bytes) {
+	const raw = String.fromCharCode(...crypto.getRandomValues(new Uint8Array(bytes)));
+	return btoa(raw).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+}
+
+export const messageId = () => "m" + random(12);
+export const token = () => get("lunar.token") ?? "";
+export const keepToken = (value) => put("lunar.token", value);
+
+/** @returns {Conversation[]} latest first */
+export const all = () => readAll(CHAT).sort((a, b) => b.at - a.at);
+/** @returns {Conversation | undefined} */
+export const find = (key) => read(CHAT + key) ?? undefined;
+export const save = (conversation) => put(CHAT + conversation.key, JSON.stringify(conversation));
+
+/** The secret is made here, not by the gateway: two tabs that first connect at once (after typing offline, say)
+ *  still open one session. @returns {Conversation} */
+export function create() {
+	const made = { key: random(6), secret: random(32), title: "", at: Date.now() };
+	save(made);
+	return made;
+}
+
+export const nameOf = ({ title }) => title || "New conversation";
+
+/** A secret that was damaged here could only be refused. */
+export const isWhole = ({ secret }) => /^[\w-]{43}$/.test(secret);
+
+/** Nothing was said or typed in it. */
+export const isBlank = ({ key, title }) => !title && !draft(key) && !outbox(key).length;
+
+export function forget(key) {
+	outbox(key).forEach(({ id }) => dropWaiting(key, id));
+	keepDraft(key, "");
+	drop(CHAT + key);
+}
+
+/** Something was said; the first message becomes the title. @returns {Conversation} as it is now */
+export function touch(conversation, text) {
+	const now = { ...(find(conversation.key) ?? conversation), at: Date.now() };
+	now.title ||= text.replace(/[#*`>\s]+/g, " ").trim().slice(0, 60) || text.trim();
+	save(now);
+	return now;
+}
+
+export const draft = (key) => get(DRAFT + key) ?? "";
+export const keepDraft = (key, text) => (text ? put(DRAFT + key, text) : drop(DRAFT + key));
+
+/** @returns {Waiting[]} oldest first */
+export const outbox = (key) => readAll(`${OUT}${key}.`).sort((a, b) => a.at - b.at);
+/** @returns {Waiting | undefined} what is to be sent next */
+export const next = (key) => outbox(key).find((item) => !item.failed);
+export const keepWaiting = (key, item) => put(`${OUT}${key}.${item.id}`, JSON.stringify(item));
+export const dropWaiting = (key, id) => drop(`${OUT}${key}.${id}`);
+
+/** @returns {string} the key of what this tab shows, or any tab showed last */
+export const opened = () => attempt(() => sessionStorage.getItem("lunar.open")) ?? get("lunar.last");
+
+export function keepOpened(key) {
+	put("lunar.last", key);
+	attempt(() => sessionStorage.setItem("lunar.open", key));
+}
+
+/** Follows what other tabs change. @param {{list, token, outbox: (key, id, item: Waiting | null) => void}} on */
+export function follow(on) {
+	addEventListener("storage", ({ key, newValue }) => {
+		if (!key || key.startsWith(CHAT)) on.list();
+		else if (key === "lunar.token") on.token();
+		else if (key.startsWith(OUT)) on.outbox(...key.slice(OUT.length).split("."), JSON.parse(newValue));
+	});
+}
+
+// ---- the side list
+
+const $ = (id) => document.getElementById(id);
+
+/** @param {Conversation} current  @param {object} actions what is done with one: `open`, and what the menu names */
+export function drawList(current, actions) {
+	const focused = document.activeElement.closest("#list li")?.dataset.key;
+	$("list").replaceChildren(...all().map((conversation) => {
+		const row = $("row").content.firstElementChild.cloneNode(true), [open, more] = row.children;
+		const title = nameOf(conversation);
+		row.dataset.key = conversation.key;
+		open.firstElementChild.textContent = open.title = title;
+		open.lastElementChild.textContent = outbox(conversation.key).length ? "not sent yet" : "";
+		open.ariaCurrent = conversation.key === current.key;
+		more.ariaLabel = `More about “${title}”`;
+		open.onclick = () => actions.open(conversation);
+		more.onclick = () => showMenu(more, (name) => actions[name](conversation));
+		return row;
+	}));
+	$("list").querySelector(`[data-key="${focused}"] button`)?.focus();
+}
+
+function showMenu(button, act) {
+	const menu = $("menu"), box = button.getBoundingClientRect();
+	menu.onclick = ({ target }) => {
+		menu.hidePopover();
+		if (target.dataset.act) act(target.dataset.act);
+	};
+	menu.showPopover();
+	menu.style.top = `${Math.min(box.bottom, innerHeight - menu.offsetHeight - 8)}px`;
+	menu.style.left = `${Math.max(8, box.right - menu.offsetWidth)}px`;
+	menu.firstElementChild.focus();
+}
+
+/** Asks in a dialog; with `value`, for a text. @returns {Promise<string>} "" when cancelled */
+export function ask({ title, text = "", ok, value }) {
+	const dialog = $("ask"), input = $("ask-input");
+	$("ask-title").textContent = title;
+	$("ask-text").textContent = text;
+	$("ask-ok").textContent = ok;
+	input.hidden = value === undefined;
+	input.value = value ?? ok;
+	dialog.returnValue = "";
+	dialog.showModal();
+	input.focus();
+	input.select();
+	return new Promise((answer) => {
+		dialog.onclose = () => answer(dialog.returnValue && input.value.trim());
+	});
+}
