@@ -12,16 +12,23 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from session.events import Event, Record
-from session.ids import AgentId, MessageId, Peer, SessionId
+from session.ids import AgentId, MessageId, Peer, Provider, SessionId
 
 
 class InboundMessage(msgspec.Struct, frozen=True):
-    """One message as every channel hands it in; `agent` only where the peer asked for one."""
+    """One message as every channel hands it in; `agent` only where the peer asked for one.
+
+    `hold`: seconds of quiet to wait for before it is answered, so that what belongs together is answered
+    together. `insistent`: its sender cannot be told to try again; where too many messages wait, it is stored
+    and closed at once.
+    """
 
     peer: Peer
     id: MessageId
     text: str
     agent: AgentId | None = None
+    hold: float = 0.0
+    insistent: bool = False
 
 
 class Receipt(msgspec.Struct, frozen=True, tag=True):
@@ -86,6 +93,29 @@ class Running(msgspec.Struct, frozen=True):
     text: str
 
 
+class Sent(msgspec.Struct, frozen=True):
+    """One message of a reply that a push channel has sent: part `part` (from 0), and its id where it is."""
+
+    part: int
+    message_id: int
+    chat: str
+
+
+class Delivery(msgspec.Struct, frozen=True):
+    """A reply that a push channel has not brought yet, or not wholly.
+
+    `texts`: what the turn said, in order, the closing text last. `finish`: how it ended (`failed` where a
+    `turn_failed` closed it). `failures`: how often a delivery of it failed for good.
+    """
+
+    turn: str
+    answers: tuple[str, ...]
+    texts: tuple[str, ...]
+    finish: str
+    sent: tuple[Sent, ...] = ()
+    failures: int = 0
+
+
 class Watch(Protocol):
     """A view of a session from one tick on: `running` and `cursor` are of that tick, updates come after."""
 
@@ -127,6 +157,19 @@ class Session(Protocol):
     def stop(self) -> bool:
         """Stop the running turn; False where there is none."""
 
+    def undelivered(self) -> list[Delivery]:
+        """Closed turns of a push channel that have no `delivered`, oldest first."""
+
+    def sent(self, turn: str) -> list[Sent]:
+        """What was sent of a turn that is not closed yet, by an earlier attempt at it."""
+
+    @property
+    def address(self) -> str | None:
+        """Where the peer has moved to (the last `address` event), or None."""
+
+    async def record(self, events: list[Event]) -> None:
+        """Store what the channel must remember (`sent`, `delivered`); never waits for a running turn."""
+
     async def after(self, cursor: str | None, limit: int, until: str | None) -> list[Record]:
         """Events behind the cursor, none behind `until`; raises `BadCursor`."""
 
@@ -151,6 +194,21 @@ class Inbox(Protocol):
 
     async def delete(self, peer: Peer, agent: AgentId | None = None) -> bool:
         """Remove the peer's session for good; False where there is none."""
+
+
+class Courier(Protocol):
+    """A push channel: it brings replies to its people by itself, whoever asked and whenever it starts."""
+
+    provider: Provider
+
+    def attend(self, session: Session) -> None:
+        """One of its sessions has come to memory: watch it, and bring what is undelivered. Returns at once.
+
+        The session may leave memory again while nothing is open in it; `dismiss` says so.
+        """
+
+    def dismiss(self, session: SessionId) -> None:
+        """The session leaves memory; nothing of it is undelivered."""
 
 
 class Control(Protocol):

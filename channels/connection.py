@@ -189,7 +189,6 @@ class _Conversation:
     async def _write(self, view: View, watch: Watch, after: str | None, reset: bool) -> None:
         await self._send([self._welcome(view, watch, reset)])
         await self._replay(view, after, watch.cursor)
-        self._outbox.go_live()
         while True:
             items = await self._outbox.take(view.pause)
             frames: list[wire.ServerFrame] = []
@@ -255,6 +254,7 @@ class _Conversation:
 
     async def _read(self) -> None:
         while (data := await self._carrier.receive()) is not None:
+            await asyncio.sleep(0)  # many frames may be read at once: everybody else has a turn in between
             try:
                 frame = wire.parse(data)
             except Refused as refused:

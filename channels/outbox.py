@@ -9,6 +9,7 @@ from channels.base import Delta, Stored, Update
 
 MAX_FRAMES = 256
 MAX_BYTES = 1024 * 1024
+_LONGEST_DELTA = 64 * 1024  # characters; merged deltas, too, must fit into a frame
 
 Item = Update | wire.ServerFrame | wire.History
 
@@ -24,30 +25,27 @@ class Outbox:
         self._items: list[Item] = []
         self._bytes = 0
         self._filled = asyncio.Event()
-        self._live = False
-
-    def go_live(self) -> None:
-        """The replay is over: from now on what waits counts."""
-        self._live = True
-        self._check()
 
     def put(self, item: Item) -> None:
         """Queue something; beyond the bound everything is thrown away, and `overflow` is set."""
         if self.overflow.is_set():
             return
-        last = self._items[-1] if self._items else None
-        if isinstance(item, Delta) and isinstance(last, Delta) and last.turn == item.turn:
-            self._items[-1] = Delta(item.turn, last.text + item.text)
+        if isinstance(item, Delta) and (merged := self._merged(item)):
+            self._items[-1] = merged
         else:
             self._items.append(item)
         self._bytes += _size(item)
-        self._check()
-        self._filled.set()
-
-    def _check(self) -> None:
-        if self._live and (len(self._items) > MAX_FRAMES or self._bytes > MAX_BYTES):
+        if len(self._items) > MAX_FRAMES or self._bytes > MAX_BYTES:
             self.overflow.set()
             self._items.clear()
+        self._filled.set()
+
+    def _merged(self, more: Delta) -> Delta | None:
+        last = self._items[-1] if self._items else None
+        if not isinstance(last, Delta) or last.turn != more.turn:
+            return None
+        fits = len(last.text) + len(more.text) <= _LONGEST_DELTA
+        return Delta(more.turn, last.text + more.text) if fits else None
 
     async def take(self, timeout: float | None = None) -> list[Item]:
         """Everything that waits, as soon as there is something; nothing after `timeout` seconds."""

@@ -251,7 +251,7 @@ def parse(data: bytes | str) -> ClientFrame:
         raise Refused("bad_json", f"The frame is not JSON: {error}") from error
     try:
         frame: ClientFrame = msgspec.convert(value, ClientFrame)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:  # the second: a surrogate in a name
         raise Refused("bad_frame", f"The frame does not fit the protocol: {error}") from error
     return frame
 
@@ -266,12 +266,22 @@ def decode(data: bytes | str) -> ServerFrame:
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError:
-        # msgspec refuses the escape of a lone surrogate, which a person's text may hold.
+        return _decode_surrogates(data)
+
+
+def _decode_surrogates(data: bytes | str) -> ServerFrame:
+    # msgspec refuses the escape of a lone surrogate, which a person's text may hold; json does not.
+    try:
         value = json.loads(data)
-        if "event" in value:
-            value["event"] = msgspec.Raw(events.to_json(value["event"]))
+        for holder in (value, *value.get("events", ())):
+            if "event" in holder:
+                holder["event"] = msgspec.Raw(events.to_json(holder["event"]))
         frame: ServerFrame = msgspec.convert(value, ServerFrame)
-        return frame
+    except msgspec.DecodeError:
+        raise
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise msgspec.DecodeError(f"not a frame: {error}") from error
+    return frame
 
 
 _decoder: msgspec.json.Decoder[ServerFrame] = msgspec.json.Decoder(ServerFrame)

@@ -19,24 +19,55 @@ class _Parser(argparse.ArgumentParser):
         raise SystemExit(os.EX_USAGE)
 
 
-def _parser() -> argparse.ArgumentParser:
-    common = _Parser(add_help=False)
-    common.add_argument(
-        "--config", metavar="FILE", help="the configuration (default: ./config.yaml and others)"
-    )
-    parser = _Parser(prog="lunar", description="A gateway between people and an AI agent.")
-    parser.add_argument("--version", action="version", version=f"lunar {__version__}")
-    verbs = parser.add_subparsers(title="commands", metavar="", required=True)
+_COMMAND = "COMMAND"
+Runner = Callable[[argparse.Namespace], int]
 
-    def verb(name: str, help: str, run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
-        made: argparse.ArgumentParser = verbs.add_parser(name, help=help, description=help, parents=[common])
-        made.set_defaults(run=run)
+
+class _Verbs:
+    """The commands below `parser`; each takes --config, before its name too."""
+
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        self._verbs = parser.add_subparsers(title="commands", metavar=_COMMAND, required=True)
+
+    def add(self, name: str, help: str, run: Runner | None = None) -> argparse.ArgumentParser:
+        made: argparse.ArgumentParser = self._verbs.add_parser(
+            name, help=help, description=f"{help[0].upper()}{help[1:]}."
+        )
+        _takes_config(made)
+        if run is not None:
+            made.set_defaults(run=run)
         return made
 
-    run = verb("run", "run the gateway in the foreground", _run)
+
+def _takes_config(parser: argparse.ArgumentParser) -> None:
+    # SUPPRESS: without it the default of a command would replace what was given before its name.
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        default=argparse.SUPPRESS,
+        help="the configuration file (default: the first of ./config.yaml, ~/.config/lunar/config.yaml "
+        "and /etc/lunar/config.yaml)",
+    )
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line; docs/commands.md is checked against it."""
+    lunar = _Parser(
+        prog="lunar",
+        description="A gateway between people and an AI agent.",
+        epilog="`lunar COMMAND --help` tells more.",
+    )
+    lunar.add_argument(
+        "--version", action="version", version=f"lunar {__version__}", help="print the version"
+    )
+    lunar.set_defaults(config=None)
+    _takes_config(lunar)
+    verbs = _Verbs(lunar)
+
+    run = verbs.add("run", "run the gateway in the foreground", _run)
     run.add_argument("--verbose", action="store_true", help="log more")
 
-    chat = verb("chat", "talk to the running gateway", _chat)
+    chat = verbs.add("chat", "talk to the running gateway", _chat)
     chat.add_argument("text", nargs="?", help="say this, print the answer and leave (also from a pipe)")
     chat.add_argument(
         "--session", default="local", metavar="NAME", help="which conversation (default: local)"
@@ -44,33 +75,30 @@ def _parser() -> argparse.ArgumentParser:
     chat.add_argument(
         "--socket", metavar="PATH", help="the gateway's socket (default: from the configuration)"
     )
-    chat.add_argument("--json", action="store_true", help="print the protocol's frames")
+    chat.add_argument("--url", metavar="URL", help="talk to a gateway elsewhere: ws://host:8420/ws")
+    chat.add_argument("--token-file", metavar="FILE", help="the file that holds that gateway's token")
+    chat.add_argument("--json", action="store_true", help="print the protocol's frames, one a line")
 
-    _sessions(verb("sessions", "look at transcripts, with or without a running gateway", _no_verb), common)
+    _add_sessions(_Verbs(verbs.add("sessions", "look at transcripts, with or without a running gateway")))
 
-    status = verb("status", "ask the running gateway how it is", _status)
+    status = verbs.add("status", "ask the running gateway how it is", _status)
     status.add_argument("--json", action="store_true", help="print JSON")
-    verb("check", "look for problems in the configuration", _check)
-    return parser
+    verbs.add("check", "look for problems in the configuration", _check)
+    return lunar
 
 
-def _sessions(parser: argparse.ArgumentParser, common: argparse.ArgumentParser) -> None:
-    verbs = parser.add_subparsers(title="commands", metavar="", required=True)
-
-    def verb(name: str, help: str, run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
-        made: argparse.ArgumentParser = verbs.add_parser(name, help=help, description=help, parents=[common])
-        made.set_defaults(run=run)
-        return made
-
-    listing = verb("list", "list all sessions, latest first", _list)
-    show = verb("show", "print a transcript", _show)
-    verify = verb("verify", "read every line and name the damaged ones", _verify)
-    delete = verb("delete", "remove a transcript for good", _delete)
+def _add_sessions(verbs: _Verbs) -> None:
+    listing = verbs.add("list", "list all sessions, latest first", _list)
+    show = verbs.add("show", "print a transcript", _show)
+    verify = verbs.add("verify", "read every line and name the damaged ones", _verify)
+    delete = verbs.add("delete", "remove a transcript for good", _delete)
     for made in (listing, show, verify):
-        made.add_argument("--json", action="store_true", help="print JSON lines")
+        made.add_argument("--json", action="store_true", help="print JSON, one object a line")
     for made in (show, delete):
-        made.add_argument("session", help="a session id, or the name of a local conversation")
-    verify.add_argument("session", nargs="*", help="session ids (default: all)")
+        made.add_argument(
+            "session", metavar="SESSION", help="a session id, or the name of a local conversation"
+        )
+    verify.add_argument("session", metavar="SESSION", nargs="*", help="which ones (default: all)")
     delete.add_argument("--yes", action="store_true", help="do not ask")
 
 
@@ -83,7 +111,8 @@ def _run(args: argparse.Namespace) -> int:
 def _chat(args: argparse.Namespace) -> int:
     from gateway.verbs import chat
 
-    return chat.main(args.config, args.socket, args.text, args.session, args.json)
+    target = chat.target(args.config, args.socket, args.url, args.token_file)
+    return chat.main(target, args.text, args.session, args.json)
 
 
 def _status(args: argparse.Namespace) -> int:
@@ -122,18 +151,19 @@ def _delete(args: argparse.Namespace) -> int:
     return sessions.delete(args.config, args.session, args.yes)
 
 
-def _no_verb(args: argparse.Namespace) -> int:
-    raise AssertionError("argparse requires a subcommand")
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code (sysexits)."""
-    args = _parser().parse_args(argv)
+    arguments = sys.argv[1:] if argv is None else argv
+    if not arguments:
+        parser().print_help(sys.stderr)
+        return os.EX_USAGE
+    args = parser().parse_args(arguments)
     try:
         code: int = args.run(args)
         sys.stdout.flush()
     except GatewayError as error:
-        print(f"lunar: {error}", file=sys.stderr)
+        for line in str(error).splitlines():
+            print(f"lunar: {line}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
         # Whoever read the output has enough; nothing may be flushed into the pipe at exit either.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from gateway.errors import GatewayError, NotRunning
+from gateway.errors import GatewayError, NotPermitted, NotRunning
 
 _SECONDS = 10.0
 
@@ -16,7 +16,8 @@ _SECONDS = 10.0
 def control(path: Path, verb: str, args: Mapping[str, Any] | None = None) -> Any:
     """Carry out an operator's verb and return its data.
 
-    Raises `NotRunning` where nobody listens, `GatewayError` with the daemon's own sentence where it refuses.
+    Raises `NotRunning` where nobody listens, `NotPermitted` where this user may not, and `GatewayError` with
+    the daemon's own sentence where it refuses.
     """
     hello = {"type": "hello", "protocol": 1, "client": "lunar"}
     asked = {"type": "control", "id": "c1", "verb": verb, "args": args or {}}
@@ -26,8 +27,12 @@ def control(path: Path, verb: str, args: Mapping[str, Any] | None = None) -> Any
             connection.connect(str(path))
         except (FileNotFoundError, ConnectionRefusedError):
             raise NotRunning(f"No gateway is running here ({path}). Start it with: lunar run") from None
+        except PermissionError:
+            raise NotPermitted(f"This user may not use the gateway's socket {path}.") from None
         except OSError as error:
-            raise NotRunning(f"The gateway's socket {path} cannot be used: {error.strerror}.") from error
+            raise NotRunning(
+                f"The gateway's socket {path} cannot be used: {error.strerror or error}."
+            ) from error
         try:
             connection.sendall(b"".join(json.dumps(frame).encode() + b"\n" for frame in (hello, asked)))
             with connection.makefile("rb") as lines:
@@ -36,11 +41,23 @@ def control(path: Path, verb: str, args: Mapping[str, Any] | None = None) -> Any
             raise NotRunning(f"The gateway at {path} does not answer: {error.strerror or error}.") from error
 
 
-def _answer(lines: Any) -> Any:
+def _answer(lines: Iterable[bytes]) -> Any:
     for line in lines:
-        frame = json.loads(line)
-        if frame["type"] == "result":
-            return frame["data"]
-        if frame["type"] == "error":
-            raise GatewayError(frame["message"])
+        match _frame(line):
+            case {"type": "result", "data": data}:
+                return data
+            case {"type": "error", "code": "not_allowed", "message": str(message)}:
+                raise NotPermitted(message)
+            case {"type": "error", "message": str(message)}:
+                raise GatewayError(message)
+            case {"type": str()}:
+                continue
+        raise NotRunning("What answers on the socket is no gateway.")
     raise NotRunning("The gateway closed the connection without an answer.")
+
+
+def _frame(line: bytes) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from collections.abc import Mapping
@@ -9,7 +10,16 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    IPvAnyNetwork,
+    SecretStr,
+    model_validator,
+)
 
 NAME = r"^[a-z0-9_]+$"
 
@@ -18,7 +28,10 @@ _UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", "d
 
 def _duration(value: object) -> object:
     if isinstance(value, str) and (found := re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)", value.strip())):
-        return timedelta(**{_UNITS[found[2]]: float(found[1])})
+        try:
+            return timedelta(**{_UNITS[found[2]]: float(found[1])})
+        except OverflowError:
+            raise ValueError("must be a shorter time") from None
     if isinstance(value, timedelta):
         return value
     raise ValueError("must be a number with a unit, such as 20s, 500ms or 5m")
@@ -32,11 +45,19 @@ def _secret(value: object) -> object:
             return found.strip()
         case {"credential": str(name), **rest} if not rest:
             if not (found := credential(name)):
-                raise ValueError(f"$CREDENTIALS_DIRECTORY has no file {name}")
+                raise ValueError(f"there is no text in $CREDENTIALS_DIRECTORY/{name}")
             return found
+        case str() if not value.strip():
+            return None  # an empty token must never count as one
         case str() | SecretStr() | None:
             return value
-    raise ValueError("must be a text, {env: NAME} or {credential: name}")
+    raise ValueError("must be a text (in quotes), {env: NAME} or {credential: name}")
+
+
+def _whole_number(value: object) -> object:
+    if value is True or value is False:  # which pydantic would take for 1 and 0
+        raise ValueError("must be a whole number")
+    return value
 
 
 def credential(name: str) -> str | None:
@@ -48,7 +69,7 @@ def credential(name: str) -> str | None:
         return None
     try:
         return Path(directory, name).read_text(encoding="utf-8").strip() or None
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         return None
 
 
@@ -58,20 +79,53 @@ def _http_url(value: str | None) -> str | None:
     return value
 
 
+def _origin(value: str) -> str:
+    if not re.fullmatch(r"https?://[^/\s?#@]+", value.rstrip("/")):
+        raise ValueError("must be a scheme and a host, such as https://chat.example.org")
+    return value.rstrip("/")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+Origin = Annotated[str, AfterValidator(_origin)]
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 Secret = Annotated[SecretStr | None, BeforeValidator(_secret)]
 HttpUrl = Annotated[str | None, AfterValidator(_http_url)]
+WholeNumber = Annotated[int, BeforeValidator(_whole_number)]
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=False, hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _emptied(cls, data: Any) -> Any:
+        return {} if data is None else data  # a section whose keys were all deleted
 
 
 class Http(_Section):
     """The one HTTP port."""
 
     host: str = "127.0.0.1"
-    port: int = Field(default=8420, ge=0, le=65535)
+    port: WholeNumber = Field(default=8420, ge=0, le=65535)
+    token: Secret = None
+    allowed_origins: tuple[Origin, ...] = ()
+    trusted_proxies: tuple[IPvAnyNetwork, ...] = ()
+    agents: tuple[str, ...] = ("main",)
+
+    @model_validator(mode="after")
+    def _closed(self) -> Http:
+        if self.token is None and not _is_loopback(self.host):
+            raise ValueError(
+                f"http.token: anybody who can reach {self.host} could use the gateway: set a token "
+                "(LUNAR_HTTP_TOKEN), or bind to 127.0.0.1"
+            )
+        return self
 
 
 class Model(_Section):
@@ -89,7 +143,7 @@ class Agent(_Section):
         "You are a helpful assistant. Answer in the language of the person, briefly and plainly."
     )
     model: str = "default"
-    history_turns: int = Field(default=20, ge=1, le=1000)
+    history_turns: WholeNumber = Field(default=20, ge=1, le=1000)
     tools: tuple[str, ...] = ("get_current_datetime",)
 
 
@@ -97,7 +151,7 @@ class Queue(_Section):
     """What happens to messages that arrive while a turn runs."""
 
     mode: Literal["collect", "each"] = "collect"
-    running: int = Field(default=64, ge=1, le=10_000)
+    running: WholeNumber = Field(default=64, ge=1, le=10_000)
 
 
 class Cli(_Section):
@@ -108,10 +162,17 @@ class Cli(_Section):
     operators: tuple[str, ...] = ()
 
 
+class Webchat(_Section):
+    """The chat page and its WebSocket."""
+
+    enabled: bool = True
+
+
 class Channels(_Section):
     """How people reach us."""
 
     cli: Cli = Cli()
+    webchat: Webchat = Webchat()
 
 
 class Config(_Section):
@@ -131,12 +192,12 @@ class Config(_Section):
         if not isinstance(data, Mapping):
             return data
         data = dict(data)
-        models = data.get("models", {})
+        models = {} if data.get("models") is None else data["models"]
         if "model" in data and isinstance(models, Mapping):
             if "default" in models:
-                raise ValueError("model is short for models.default: write one of them, not both")
+                raise ValueError("model: is short for models.default: write one of them, not both")
             models = {"default": data.pop("model"), **models}
-        agents = data.get("agents", {})
+        agents = {} if data.get("agents") is None else data["agents"]
         data["models"] = {"default": {}, **models} if isinstance(models, Mapping) else models
         data["agents"] = {"main": {}, **agents} if isinstance(agents, Mapping) else agents
         return data
@@ -146,6 +207,9 @@ class Config(_Section):
         for name, agent in self.agents.items():
             if agent.model not in self.models:
                 raise ValueError(f"agents.{name}.model: there is no models.{agent.model}")
+        for name in self.http.agents:
+            if name not in self.agents:
+                raise ValueError(f"http.agents: there is no agents.{name}")
         return self
 
     @property

@@ -1,35 +1,29 @@
-"""Where the configuration is found, how it is read, and what is said when it is wrong."""
+"""Where the configuration is found, and how file, environment and credentials become one `Config`."""
 
 from __future__ import annotations
 
-import difflib
 import os
 import stat
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
-from pydantic import BaseModel, SecretStr, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import SecretStr, ValidationError
 
+from channels.cli.address import SocketPathTooLong
 from gateway.config import Config, credential
+from gateway.config_problem import PREFIX, SECRET_KEYS, KeyPath, Places, explained, located
 from gateway.errors import ConfigError
 
-PREFIX = "LUNAR_"
 # Ours, but no keys of the configuration.
 _NOT_KEYS = {"LUNAR_CONFIG", "LUNAR_HTTP_TOKEN"}
-_SECRET_KEYS = {"api_key", "token", "bot_token"}
-
-Path_ = tuple[str | int, ...]
 
 
 class Source(NamedTuple):
-    """What was read: the data, the line of each key, which variable set which key, and from where."""
+    """What was read, and from where."""
 
     data: dict[str, Any]
-    lines: dict[Path_, int]
-    variables: dict[Path_, str]
-    file: Path | None
+    places: Places
 
 
 def find(explicit: str | None) -> Path | None:
@@ -39,13 +33,14 @@ def find(explicit: str | None) -> Path | None:
     """
     asked = explicit or os.environ.get("LUNAR_CONFIG")
     if asked:
-        if not Path(asked).is_file():
+        if not os.path.isfile(asked):
             where = "--config" if explicit else "$LUNAR_CONFIG"
             raise ConfigError([f"{asked}: there is no such file ({where} names it)"])
         return Path(asked)
     home = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
-    places = [Path("config.yaml"), Path(home, "lunar/config.yaml"), Path("/etc/lunar/config.yaml")]
-    return next((place for place in (p.expanduser() for p in places) if place.is_file()), None)
+    places = ("config.yaml", f"{home}/lunar/config.yaml", "/etc/lunar/config.yaml")
+    # os.path, not pathlib: a home that nobody knows, or may not be looked into, is no error here.
+    return next((Path(place) for place in map(os.path.expanduser, places) if os.path.isfile(place)), None)
 
 
 def load(explicit: str | None = None) -> Config:
@@ -55,26 +50,50 @@ def load(explicit: str | None = None) -> Config:
 
 def read(file: Path | None) -> Source:
     """Read the file and lay the environment's `LUNAR_…` variables over it; raises `ConfigError`."""
-    data: Any = {}
-    lines: dict[Path_, int] = {}
+    data: dict[str, Any] = {}
+    lines: dict[KeyPath, int] = {}
     if file is not None:
-        try:
-            text = file.read_text(encoding="utf-8")
-            node = yaml.compose(text, _UniqueKeys)
-            data = yaml.load(text, _UniqueKeys) if node else {}
-        except yaml.YAMLError as error:
-            raise ConfigError([_yaml_problem(file, error)]) from error
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError([f"{file}: cannot be read: {error}"]) from error
-        if not isinstance(data, dict):
-            raise ConfigError([f"{file}:1: must be a mapping of keys, such as `data_dir: ./data`"])
-        _mark(node, (), lines)
+        data = _parsed(file, _text(file), lines)
     variables = _overlay(data)
-    return Source(data, lines, variables, file)
+    return Source(data, Places(file, lines, variables))
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ConfigError([f"{file}:{line}: is not UTF-8; save the file as UTF-8"]) from error
+    except OSError as error:
+        raise ConfigError([f"{file}: cannot be read: {error.strerror}"]) from error
+
+
+def _parsed(file: Path, text: str, lines: dict[KeyPath, int]) -> dict[str, Any]:
+    try:
+        node = yaml.compose(text, _UniqueKeys)
+        data = yaml.load(text, _UniqueKeys) if node else {}
+        _mark(node, (), lines)
+    except yaml.YAMLError as error:
+        raise ConfigError([_yaml_problem(file, text, error)]) from error
+    except RecursionError as error:
+        raise ConfigError([f"{file}: is nested too deeply"]) from error
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise ConfigError([f"{file}:1: must be a mapping of keys, such as `data_dir: ./data`"])
+    return data
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """A SafeLoader that refuses a key that is written twice."""
+    """A SafeLoader that refuses a key that is written twice, and says where a value makes no sense."""
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, OverflowError):  # 2020-13-45, or a number of 5,000 digits
+            raise yaml.constructor.ConstructorError(
+                None, None, "there is no such number or date; put it in quotes", node.start_mark
+            ) from None
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         seen: set[Any] = set()
@@ -89,16 +108,30 @@ class _UniqueKeys(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _yaml_problem(file: Path, error: yaml.YAMLError) -> str:
+def _yaml_problem(file: Path, text: str, error: yaml.YAMLError) -> str:
     mark = getattr(error, "problem_mark", None)
+    line = mark.line + 1 if mark else text[: getattr(error, "position", 0)].count("\n") + 1
     problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-    if "\\t" in problem or "'\t'" in problem:
-        problem = "a tab is used for indentation; YAML wants spaces"
-    place = f"{file}:{mark.line + 1}" if mark else str(file)
-    return f"{place}: not valid YAML: {problem}"
+    plain = next((words for sign, words in _PLAIN.items() if sign in problem), problem)
+    return f"{file}:{line}: not valid YAML: {plain}"
 
 
-def _mark(node: Any, path: Path_, lines: dict[Path_, int]) -> None:
+# PyYAML's words, and what they mean; its words about aliases and tags would repeat the value.
+_PLAIN = {
+    "\\t": "a tab is used for indentation; YAML wants spaces",
+    "expected <block end>": "the indentation does not fit the lines above, or a `-` or `:` is missing",
+    "expected <document start>": "the indentation does not fit the lines above, or a `:` is missing",
+    "could not find expected ':'": "a `:` is missing behind a key, here or in the line above",
+    "mapping values are not allowed": "a second `:` in one line: put the value in quotes, or on a new line",
+    "but found another document": "a file holds one configuration; `---` begins a second one",
+    "found undefined alias": "a value that begins with `*` must be in quotes",
+    "constructor for the tag": "a value that begins with `!` must be in quotes",
+    "found undefined tag handle": "a value that begins with `!` must be in quotes",
+    "special characters are not allowed": "a control character is in the file",
+}
+
+
+def _mark(node: Any, path: KeyPath, lines: dict[KeyPath, int]) -> None:
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             lines[(*path, str(key.value))] = key.start_mark.line + 1
@@ -109,10 +142,12 @@ def _mark(node: Any, path: Path_, lines: dict[Path_, int]) -> None:
             _mark(value, (*path, index), lines)
 
 
-def _overlay(data: dict[str, Any]) -> dict[Path_, str]:
-    variables: dict[Path_, str] = {}
+def _overlay(data: dict[str, Any]) -> dict[KeyPath, str]:
+    variables: dict[KeyPath, str] = {}
     for variable, text in sorted(os.environ.items()):
         if not variable.startswith(PREFIX) or variable in _NOT_KEYS or variable.startswith("LUNAR_TEST_"):
+            continue
+        if not text.strip():
             continue
         path = tuple(part.lower() for part in variable[len(PREFIX) :].split("__"))
         variables[path] = variable
@@ -136,41 +171,55 @@ def _value(text: str) -> Any:
 
 def resolve(source: Source) -> Config:
     """Check what was read and make every path absolute; raises `ConfigError`."""
-    data = _with_secrets(source.data)
+    data, ambient = _with_secrets(source.data)
+    places = source.places._replace(variables={**ambient, **source.places.variables})
     try:
         config = Config.model_validate(data)
     except ValidationError as error:
-        raise ConfigError([_problem(source, detail) for detail in error.errors()]) from None
+        raise ConfigError([explained(detail, places) for detail in error.errors()]) from None
     if problems := _exposed(source):
         raise ConfigError(problems)
-    base = source.file.resolve().parent if source.file else Path.cwd()
+    base = places.file.resolve().parent if places.file else Path.cwd()
     cli = config.channels.cli
-    socket = base / cli.socket.expanduser() if cli.socket else None
-    return config.model_copy(
-        update={
-            "data_dir": Path(os.path.abspath(base / config.data_dir.expanduser())),
-            "channels": config.channels.model_copy(update={"cli": cli.model_copy(update={"socket": socket})}),
-        }
-    )
+    socket = Path(os.path.abspath(base / os.path.expanduser(cli.socket))) if cli.socket else None
+    channels = config.channels.model_copy(update={"cli": cli.model_copy(update={"socket": socket})})
+    data_dir = Path(os.path.abspath(base / os.path.expanduser(config.data_dir)))
+    config = config.model_copy(update={"data_dir": data_dir, "channels": channels})
+    try:
+        _ = config.socket
+    except SocketPathTooLong as error:
+        raise ConfigError([located(str(error), places)]) from error
+    return config
 
 
-def _with_secrets(data: dict[str, Any]) -> dict[str, Any]:
-    """Fill the secrets that the file leaves out from the environment or the credentials directory."""
-    key = _ambient("OPENAI_API_KEY")
-    base_url = os.environ.get("OPENAI_BASE_URL")
-    short = "model" in data
-    default = data.get("model") if short else (data.get("models") or {}).get("default", {})
-    if not isinstance(default, dict) or not (key or base_url):
+def _with_secrets(data: dict[str, Any]) -> tuple[dict[str, Any], dict[KeyPath, str]]:
+    """Fill what the file leaves out from the environment or the credentials directory.
+
+    Returns the data, and the variable that gave each key.
+    """
+    model: KeyPath = ("model",) if "model" in data else ("models", "default")
+    ambient: dict[KeyPath, str] = {}
+    for path, variable in (
+        (("http", "token"), "LUNAR_HTTP_TOKEN"),
+        ((*model, "api_key"), "OPENAI_API_KEY"),
+        ((*model, "base_url"), "OPENAI_BASE_URL"),
+    ):
+        found = _ambient(variable)
+        if found and _at(data, path) in (None, ""):
+            value = found if path[-1] == "base_url" else SecretStr(found)
+            data = _filled(data, path, value)
+            ambient[path] = variable
+    return data, ambient
+
+
+def _filled(data: Any, path: KeyPath, value: Any) -> Any:
+    """The data with one more key; a section that is no mapping stays as it is, to be complained about."""
+    if not path:
+        return value
+    if not isinstance(data, dict | None):
         return data
-    filled = dict(default)
-    if key and filled.get("api_key") is None:
-        filled["api_key"] = SecretStr(key)
-    if base_url and filled.get("base_url") is None:
-        filled["base_url"] = base_url
-    if short:
-        return {**data, "model": filled}
-    models = data.get("models") or {}
-    return {**data, "models": {**models, "default": filled}} if isinstance(models, dict) else data
+    section = data or {}
+    return {**section, path[0]: _filled(section.get(path[0]), path[1:], value)}
 
 
 def _ambient(name: str) -> str | None:
@@ -179,82 +228,26 @@ def _ambient(name: str) -> str | None:
 
 def secrets(config: Config) -> list[str]:
     """Every secret that the configuration holds, for the log to mask."""
-    return [model.api_key.get_secret_value() for model in config.models.values() if model.api_key]
+    held = [config.http.token, *(model.api_key for model in config.models.values())]
+    return [secret.get_secret_value() for secret in held if secret]
 
 
 def _exposed(source: Source) -> list[str]:
-    if source.file is None or not source.file.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
+    file = source.places.file
+    if file is None or not file.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
         return []
     return [
-        f"{_place(source, path)}: others can read this file, and it holds a secret; "
-        f"run: chmod 600 {source.file}"
-        for path, line in source.lines.items()
-        if path[-1] in _SECRET_KEYS and isinstance(_at(source.data, path), str) and line
-        if path not in source.variables
+        f"{source.places.of(path)}: others can read this file, and it holds a secret; run: chmod 600 {file}"
+        for path in source.places.lines
+        if path[-1] in SECRET_KEYS and path not in source.places.variables
+        if isinstance(value := _at(source.data, path), str) and value.strip()
     ]
 
 
-def _at(data: Any, path: Path_) -> Any:
+def _at(data: Any, path: KeyPath) -> Any:
     for part in path:
         try:
             data = data[part]
         except (KeyError, IndexError, TypeError):
             return None
     return data
-
-
-def _place(source: Source, path: Path_) -> str:
-    dotted = ".".join(map(str, path))
-    for length in range(len(path), 0, -1):
-        if variable := source.variables.get(path[:length]):
-            return f"${variable} ({dotted})"
-    for length in range(len(path), 0, -1):
-        if line := source.lines.get(path[:length]):
-            return f"{source.file}:{line}: {dotted}"
-    return f"{source.file}: {dotted}" if source.file and dotted else dotted or str(source.file)
-
-
-def _problem(source: Source, detail: ErrorDetails) -> str:
-    path = _written(source, detail["loc"])
-    message = detail["msg"].removeprefix("Value error, ")
-    if detail["type"] == "extra_forbidden":
-        message = "unknown key" + _suggestion(path)
-    elif detail["type"] == "model_type":
-        message = "must be a mapping of keys"
-    elif detail["type"] == "string_pattern_mismatch":
-        message = "a name may only have a-z, 0-9 and _"
-    where = _place(source, path)
-    return f"{where}: {message}" if where else message
-
-
-def _written(source: Source, loc: Path_) -> Path_:
-    """The path as the person wrote it: `model` for `models.default`, no validator's own words."""
-    path = tuple(part for part in loc if part != "[key]")
-    if path[:2] == ("models", "default") and "model" in source.data:
-        path = ("model", *path[2:])
-    return path
-
-
-def _suggestion(path: Path_) -> str:
-    known = known_keys(path[:-1])
-    near = difflib.get_close_matches(str(path[-1]), known, 1, 0.6)
-    if near:
-        return f"; did you mean `{near[0]}`?"
-    return f"; known here: {', '.join(known)}" if known else ""
-
-
-def known_keys(path: Path_) -> list[str]:
-    """The keys that the configuration knows below `path`, as people write them."""
-    model: Any = Config
-    for part in ("models", "default", *path[1:]) if path[:1] == ("model",) else path:
-        if not (isinstance(model, type) and issubclass(model, BaseModel)):
-            model = getattr(model, "__args__", (None, None))[1]
-            continue
-        field = model.model_fields.get(str(part))
-        if field is None:
-            return []
-        model = field.annotation
-    if not (isinstance(model, type) and issubclass(model, BaseModel)):
-        return []
-    keys = list(model.model_fields)
-    return [*keys, "model"] if model is Config else keys

@@ -15,6 +15,9 @@ from channels.cli.address import SocketPathTooLong, UnsafeDirectory
 from channels.cli.server import CliChannel, UnknownName
 from channels.connection import House
 from channels.errors import SocketInUse
+from channels.webchat.guard import Guard
+from channels.webchat.renderer import HtmlRenderer
+from channels.webchat.server import Access, Webchat
 from gateway import __version__
 from gateway.about import About
 from gateway.agent.builtin_tools import BUILTIN
@@ -55,8 +58,9 @@ class Daemon:
         slots = asyncio.Semaphore(config.queue.running)
         agents = {name: self._agent(name, agent, slots) for name, agent in config.agents.items()}
         self._router = Router(self._store, agents, self._about.session)
-        self._house = House(self._router, Controls(self._router, self._about))
-        self._http = HttpChannel(config.http.host, config.http.port, self._health)
+        self._house = House(self._router, Controls(self._router, self._about), HtmlRenderer())
+        webchat = [self._webchat()] if config.channels.webchat.enabled else []
+        self._http = HttpChannel(config.http.host, config.http.port, self._health, webchat)
         self._stop = asyncio.Event()
         self._at_once = asyncio.Event()
         self._chores: set[asyncio.Task[None]] = set()
@@ -72,7 +76,16 @@ class Daemon:
         def lane(session: SessionId) -> Lane:
             return Lane(session, self._store, runner, slots, rules)
 
-        return Agent(AgentId(name), lambda: self._models.label(settings.model), lane)
+        model = settings.model
+        return Agent(
+            AgentId(name), lambda: self._models.label(model), lane, lambda: self._models.known(model)
+        )
+
+    def _webchat(self) -> Webchat:
+        http = self._config.http
+        guard = Guard(http.host, http.allowed_origins, http.trusted_proxies)
+        token = http.token.get_secret_value() if http.token else None
+        return Webchat(self._house, Access(guard, token, http.agents))
 
     # -- life ------------------------------------------------------------------------------------
 
@@ -118,7 +131,7 @@ class Daemon:
             raise CannotCreate(
                 f"{self._config.data_dir}: {error.strerror}. Choose another data_dir."
             ) from error
-        if self._store.rebuilt:
+        if self._store.rebuilt and self._store.maybe_open():
             log.info("open.log was missing or damaged: every session is looked at")
         for channel in (self._cli(), self._http):
             self._bind(channel)

@@ -4,7 +4,9 @@ GatewayError
 ├── ConfigError         78  the configuration is wrong: one line per problem
 ├── NotRunning          69  no daemon answers
 ├── CannotCreate        73  a directory or file cannot be made or written
+├── Unreadable          74  a transcript cannot be read
 ├── Held                75  another process holds the lock, the port or the socket
+├── NotPermitted        77  this user may not ask the daemon for that
 └── NoSuchSession        1  asked for a session that does not exist
 """
 
@@ -41,10 +43,22 @@ class CannotCreate(GatewayError):
     exit_code = os.EX_CANTCREAT
 
 
+class Unreadable(GatewayError):
+    """The disk or its permissions keep a transcript from us."""
+
+    exit_code = os.EX_IOERR
+
+
 class Held(GatewayError):
     """What we need belongs to another process just now."""
 
     exit_code = os.EX_TEMPFAIL
+
+
+class NotPermitted(GatewayError):
+    """The socket is closed to this user, or the verb is for operators only."""
+
+    exit_code = os.EX_NOPERM
 
 
 class NoSuchSession(GatewayError):

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from aiohttp import web
 
 from gateway.health import Health, Verdict
 
 
+class Routes(Protocol):
+    """A channel that lives on the HTTP port: `channels.webchat.server.Webchat`."""
+
+    def attach(self, app: web.Application) -> None:
+        """Add its routes, and what it does at a shutdown."""
+
+
 class HttpChannel:
-    """Serves health (and, with webchat, the page). `bind` first, so that a start can fail in time."""
+    """Serves health, and the channels on the port. `bind` first, so that a start can fail in time."""
 
     name = "http"
 
-    def __init__(self, host: str, port: int, health: Health) -> None:
+    def __init__(self, host: str, port: int, health: Health, channels: Sequence[Routes] = ()) -> None:
         self._host = host
         self._port = port
         self._health = health
+        self._channels = channels
         self._socket: socket.socket | None = None
 
     def bind(self) -> None:
@@ -43,10 +52,10 @@ class HttpChannel:
         if self._socket is None:
             self.bind()
         assert self._socket is not None
-        runner = web.AppRunner(self._app(), access_log=None, handle_signals=False)
+        runner = web.AppRunner(self._app(), access_log=None, handle_signals=False, shutdown_timeout=1.0)
         await runner.setup()
         try:
-            await web.SockSite(runner, self._socket, shutdown_timeout=1.0).start()
+            await web.SockSite(runner, self._socket).start()
             ready()
             await asyncio.get_running_loop().create_future()
         finally:
@@ -58,6 +67,8 @@ class HttpChannel:
         app = web.Application()
         app.router.add_get("/healthz", self._live)
         app.router.add_get("/readyz", self._ready)
+        for channel in self._channels:
+            channel.attach(app)
         return app
 
     async def _live(self, request: web.Request) -> web.Response:

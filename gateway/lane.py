@@ -30,12 +30,14 @@ log = structlog.get_logger(__name__)
 ATTEMPTS = 3
 MAX_WAITING = 20
 _RETRY_SECONDS = 1.0
+_LAST_WORDS = 2.0  # seconds that a stopped turn has to be closed before the lane is
 WALL_SECONDS = 300.0  # one attempt at a turn, tools included
 INTERRUPTED = "The tool was interrupted; whether it had an effect is not known."
 GAVE_UP = (
     "Sorry, I could not answer this: the gateway was interrupted three times while trying. Please ask again."
 )
 TOO_LONG = "Sorry, this took longer than five minutes and was ended. Please ask again, or ask for less."
+TOO_MANY = f"{MAX_WAITING} messages are waiting already. Please wait for an answer."
 BROKEN = "Sorry, something went wrong inside the gateway while answering. Please ask again."
 
 TurnEvent = Assistant | ToolCall | ToolResult | System
@@ -63,6 +65,7 @@ class Rules(NamedTuple):
 
     history_turns: int = 20
     mode: Literal["collect", "each"] = "collect"
+    push: bool = False  # the channel brings its replies by itself: they are open until they are delivered
 
 
 class Lane:
@@ -81,7 +84,7 @@ class Lane:
         self.feed = Feed()
         self.held = 0  # how many channels hold the session; counted by the router's seats
         self.used = 0.0  # when the router last handed the lane out, monotonic seconds
-        self.conversation = Conversation(rules.history_turns)
+        self.conversation = self._nothing(rules)
         self._store = store
         self._runner = runner
         self._slots = slots
@@ -95,6 +98,7 @@ class Lane:
         self._turn: asyncio.Task[None] | None = None  # the runner's task, None between turns
         self._attempt: Attempt | None = None
         self._has_slot = False
+        self._not_before = 0.0  # the loop's time up to which more of the same is expected
         self._stopped = False  # set by `stop`, until the next turn begins
         self._log = log.bind(session=session)
 
@@ -104,10 +108,13 @@ class Lane:
         """Read the transcript's tail; raises `StorageError` or `OSError`."""
         self.conversation = await self._folded()
 
+    @staticmethod
+    def _nothing(rules: Rules) -> Conversation:
+        return Conversation(rules.history_turns, push=rules.push)
+
     async def _folded(self) -> Conversation:
-        limit = self._rules.history_turns
-        conversation = Conversation(limit)
-        for record in await self._store.recent(self.session, tail(limit)):
+        conversation = self._nothing(self._rules)
+        for record in await self._store.recent(self.session, tail(self._rules.history_turns)):
             conversation.apply(record)
         return conversation
 
@@ -120,7 +127,11 @@ class Lane:
     def idle(self) -> bool:
         """Whether nothing is running or waiting, and nobody holds the session."""
         working = self._worker is not None and not self._worker.done()
-        return not (working or self._arriving or self.held or self.conversation.open)
+        return not (working or self._appending or self.held) and self.conversation.settled
+
+    @property
+    def _appending(self) -> bool:
+        return self._last_append is not None and not self._last_append.done()
 
     @property
     def working(self) -> bool:
@@ -152,31 +163,42 @@ class Lane:
         if self._turn is not None:
             self._turn.cancel()
         if self._worker is not None:
+            # Only a disk that refuses the closing event holds the worker up: it must not hold up the stop.
+            await asyncio.wait({self._worker}, timeout=_LAST_WORDS)
+            self._worker.cancel()
             await asyncio.wait({self._worker})
 
     async def erase(self) -> bool:
         """Break off what runs and remove the transcript for good; False where there is none."""
+        draining = self._closing
         await self.close()
         found = await self._store.delete(self.session)
-        self.conversation = Conversation(self._rules.history_turns)
-        self._closing = self._stale = False
+        if broken_off := self.feed.running:
+            self.feed.publish(Done(broken_off.turn, "stopped", self.conversation.cursor or ""))
+        self.conversation = self._nothing(self._rules)
+        self._closing, self._stale = draining, False
         return found
 
     # -- messages --------------------------------------------------------------------------------
 
-    async def submit(self, id: str, text: str) -> Receipt:
-        """Store a message and see that it is answered; returns when it is on disk. Raises `Refused`."""
+    async def submit(self, id: str, text: str, *, hold: float = 0.0, insistent: bool = False) -> Receipt:
+        """Store a message and see that it is answered; returns when it is on disk. Raises `Refused`.
+
+        `hold` and `insistent`: see `channels.base.InboundMessage`.
+        """
         if self._closing:
             raise Refused("shutting_down", "The gateway is restarting. Please send it again in a moment.")
         await self._fresh()
         if receipt := await self._repeat(id, text):
             return receipt
+        batch: list[Event] = [User(content=text, id=id)]
         if self.waiting + len(self._arriving) >= MAX_WAITING:
-            raise Refused(
-                "queue_full", f"{MAX_WAITING} messages are waiting already. Please wait for an answer."
-            )
+            if not insistent:
+                raise Refused("queue_full", TOO_MANY)
+            batch.append(System(name="turn_failed", turn=_new_turn(), answers=(id,), content=TOO_MANY))
+        self._not_before = max(self._not_before, asyncio.get_running_loop().time() + hold)
         queued = self._turns_ahead()
-        stored = self._append([User(content=text, id=id, ts=events.now())])
+        stored = self._append(batch)
         self._arriving[id] = (hash(text), stored)
         stored.add_done_callback(lambda _: self._arrived(id))
         return Receipt(await self._cursor_of(stored), queued)
@@ -191,7 +213,7 @@ class Lane:
             self._same(id, arriving[0] == hash(text))
             return Receipt(await self._cursor_of(arriving[1]), self._turns_ahead())
         if seen := self.conversation.seen.get(id):
-            self._same(id, seen.text == hash(text) or seen.command)
+            self._same(id, seen.text == hash(text) and not seen.command)
             return Receipt(seen.cursor, self._turns_ahead() if id in self.conversation.open else 0)
         return None
 
@@ -231,7 +253,7 @@ class Lane:
     # -- turns -----------------------------------------------------------------------------------
 
     async def _work(self) -> None:
-        while not self._closing and (attempt := self._next()):
+        while not self._closing and (attempt := await self._next()):
             self._attempt, self._stopped = attempt, False
             self._turn = asyncio.create_task(self._run(attempt), name=f"turn {attempt.turn}")
             try:
@@ -241,14 +263,21 @@ class Lane:
                 self._turn = self._attempt = None
                 self._has_slot = False
 
-    def _next(self) -> Attempt | None:
+    async def _next(self) -> Attempt | None:
+        await self._quiet()
         if begun := self.conversation.running:
             return Attempt(begun.turn, begun.messages, begun.number + 1)
         waiting = self.conversation.waiting()
         if not waiting:
             return None
         batch = waiting if self._rules.mode == "collect" else waiting[:1]
-        return Attempt(secrets.token_hex(6), tuple(str(message.id) for message in batch), 1)
+        return Attempt(_new_turn(), tuple(str(message.id) for message in batch), 1)
+
+    async def _quiet(self) -> None:
+        """Wait while more of the same is expected."""
+        clock = asyncio.get_running_loop().time
+        while (pause := self._not_before - clock()) > 0:  # noqa: ASYNC110 - time itself is awaited
+            await asyncio.sleep(pause)
 
     async def _run(self, attempt: Attempt) -> None:
         """Answer one turn. Whatever ends it early, `_settle` closes it."""
@@ -275,21 +304,20 @@ class Lane:
 
     async def _settle(self, attempt: Attempt, turn: asyncio.Task[None]) -> None:
         """See to it that the turn has its one closing event, and say that it is over."""
-        if self._last_append is not None and not self._last_append.done():
-            await asyncio.wait({self._last_append})
+        await self._all_appended()
         if self._is_open(attempt):
-            if turn.cancelled() and not self._stopped:
+            if turn.cancelled() and self._closing and not self._stopped:
                 return  # shutting down: it stays open
             await self._close_calls(attempt, INTERRUPTED)
-            if turn.cancelled():
+            if turn.cancelled() and self._stopped:
                 await self._keep(attempt, [Assistant(content=self.feed.said, finish="stopped")])
-            elif isinstance(turn.exception(), TimeoutError):
+            elif isinstance(fault := _fault(turn), TimeoutError):
                 said = self.feed.said
                 await self._keep(
                     attempt, [Assistant(content=said, finish="cut") if said else _failed(TOO_LONG)]
                 )
             else:
-                self._log.error("a turn broke", turn=attempt.turn, exc_info=turn.exception())
+                self._log.error("a turn broke", turn=attempt.turn, exc_info=fault)
                 await self._keep(attempt, [_failed(BROKEN)])
 
     def _is_open(self, attempt: Attempt) -> bool:
@@ -308,7 +336,8 @@ class Lane:
         self, attempt: Attempt, batch: list[TurnEvent], limit: asyncio.Timeout | None = None
     ) -> None:
         """Store a turn's events, however long the disk takes to come back; `limit` does not run meanwhile."""
-        deadline = limit.when() if limit else None
+        clock = asyncio.get_running_loop().time
+        left = deadline - clock() if limit and (deadline := limit.when()) is not None else None
         if limit:
             limit.reschedule(None)
         complete = [_of_turn(event, attempt) for event in batch]
@@ -321,8 +350,8 @@ class Lane:
                 await self._sleep(_RETRY_SECONDS)
             else:
                 break
-        if limit:
-            limit.reschedule(deadline)
+        if limit and left is not None:
+            limit.reschedule(clock() + left)
 
     def _append(self, batch: Sequence[Event], sync: bool = True) -> asyncio.Future[list[Record]]:
         # What is stored is applied and shown by the callback, also when the caller was cancelled meanwhile.
@@ -352,15 +381,31 @@ class Lane:
 
     async def _fresh(self) -> None:
         """After a failed append, look at what the file really holds."""
-        if not self._stale:
-            return
-        try:
-            fresh = await self._folded()
-        except (StorageError, OSError):
-            return
-        if self._attempt and any(id in fresh.open for id in self._attempt.messages):
-            fresh.begin(self._attempt)
-        self.conversation, self._stale = fresh, False
+        while self._stale:
+            await self._all_appended()  # what is under way is either read here or applied later, not both
+            last = self._last_append
+            try:
+                fresh = await self._folded()
+            except (StorageError, OSError):
+                return
+            if self._last_append is not last:
+                continue  # something was stored while the file was read: this look at it is too old
+            if self._attempt and any(id in fresh.open for id in self._attempt.messages):
+                fresh.begin(self._attempt)
+            self.conversation, self._stale = fresh, False
+
+    async def _all_appended(self) -> None:
+        while self._last_append is not None and not self._last_append.done():
+            await asyncio.wait({self._last_append})
+
+
+def _fault(turn: asyncio.Task[None]) -> BaseException | None:
+    """Why the turn ended; a cancellation that nobody here asked for is a tool's or a library's own."""
+    return asyncio.CancelledError() if turn.cancelled() else turn.exception()
+
+
+def _new_turn() -> str:
+    return secrets.token_hex(6)
 
 
 def _failed(public: str) -> System:

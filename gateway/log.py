@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import math
 import re
 import sys
 from collections.abc import Iterable
@@ -13,10 +15,20 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 MASK = "[secret]"
-# Shapes of tokens that we were never told of: OpenAI-like keys, Telegram bot tokens, bearer headers.
+# Shapes of tokens that we were never told of: OpenAI-like keys, Telegram bot tokens (in a URL they stand
+# directly behind "bot"), bearer headers, and what a URL calls a key or a token.
 _SHAPES = re.compile(
-    r"\bsk-[A-Za-z0-9_-]{16,}|\b\d{8,10}:[A-Za-z0-9_-]{35}\b|(?<=Bearer )[A-Za-z0-9._~+/=-]{8,}"
+    r"\bsk-[A-Za-z0-9_-]{16,}"
+    r"|(?<!\d)\d{8,10}:[A-Za-z0-9_-]{35}(?![A-Za-z0-9_-])"
+    r"|(?<=[Bb]earer )[A-Za-z0-9._~+/=-]{8,}"
+    r"|(?:(?<=[?&#]token=)|(?<=[?&#]key=)|(?<=[?&]api_key=))[^&\s'\"]+"
 )
+_FIRST = ("time", "level", "event")
+# Control characters as their pictures, such as the one of Escape; C1 and lone surrogates have none.
+_PICTURES = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n"} | {
+    0x7F: 0x2421,
+    **dict.fromkeys([*range(0x80, 0xA0), *range(0xD800, 0xE000)], 0xFFFD),
+}
 
 
 class Redactor:
@@ -34,9 +46,11 @@ class Redactor:
             case str():
                 return self.text(value)
             case dict():
-                return {self._clean(key): self._clean(inner) for key, inner in value.items()}
+                return {self.text(str(key)): self._clean(inner) for key, inner in value.items()}
             case list() | tuple():
                 return [self._clean(inner) for inner in value]
+            case float() if not math.isfinite(value):
+                return str(value)  # JSON has no NaN
             case int() | float() | None:
                 return value
         return self.text(repr(value))
@@ -48,11 +62,28 @@ class Redactor:
         return _SHAPES.sub(MASK, text)
 
 
+def _ordered(logger: WrappedLogger, method: str, entry: EventDict) -> EventDict:
+    first = {key: entry.pop(key) for key in _FIRST if key in entry}
+    return {**first, **entry}
+
+
 def _json(logger: WrappedLogger, method: str, entry: EventDict) -> str:
     try:
         return msgspec.json.encode(entry).decode()
-    except UnicodeEncodeError:
-        return ascii(dict(entry))
+    except (UnicodeEncodeError, OverflowError):
+        return json.dumps(entry)  # lone surrogates become escapes, and integers may be of any size
+
+
+def _harmless(logger: WrappedLogger, method: str, entry: EventDict) -> EventDict:
+    """What people on the network wrote must neither steer the terminal nor look like an entry of its own.
+
+    Of texts alone: structlog shows all other values by their `repr`, and quotes texts with a newline.
+    """
+    for key, value in entry.items():
+        if isinstance(value, str):
+            entry[key] = value.translate(_PICTURES)
+    entry["event"] = str(entry["event"]).replace("\n", "\u240a")
+    return entry
 
 
 def configure(secrets: Iterable[str] = (), *, level: int = logging.INFO, human: bool | None = None) -> None:
@@ -66,10 +97,10 @@ def configure(secrets: Iterable[str] = (), *, level: int = logging.INFO, human: 
         structlog.processors.format_exc_info,
         Redactor(secrets),
     ]
-    final: Processor = _pretty() if human else _json
+    final: list[Processor] = [_harmless, _pretty()] if human else [_ordered, _json]
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *shared],
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, final],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *final],
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import structlog
 
-from channels.base import Answer, InboundMessage, Receipt, Update
+from channels.base import Answer, Courier, Delivery, InboundMessage, Receipt, Sent, Update
 from channels.errors import Refused
 from channels.wire import MAX_TEXT
 from gateway import commands
 from gateway.feed import FeedWatch
 from gateway.lane import Lane
 from session import ids
-from session.errors import BadCursor, StorageError
+from session.errors import BadCursor
 from session.events import Event, Record, System, User
-from session.ids import AgentId, Peer, SessionId
+from session.ids import AgentId, Peer, Provider, SessionId
+from session.replies import Reply
 from session.store import Store
 
 log = structlog.get_logger(__name__)
 
 _IDLE_SECONDS = 60.0
+
+
+async def _at_once() -> None:
+    return
 
 
 class Agent(NamedTuple):
@@ -32,6 +38,7 @@ class Agent(NamedTuple):
     name: AgentId
     model: Callable[[], str]  # its model's name, as people see it at this moment
     lane: Callable[[SessionId], Lane]  # makes the lane of one of its sessions
+    known: Callable[[], Awaitable[None]] = _at_once  # waits, briefly, while its model is being looked for
 
 
 class Router:
@@ -49,21 +56,26 @@ class Router:
         self._agents = agents
         self._clock = clock
         self._lanes: dict[SessionId, Lane] = {}
-        self._opening: dict[SessionId, asyncio.Task[Lane]] = {}
+        self._opening: dict[SessionId, asyncio.Task[None]] = {}
+        self._couriers: dict[Provider, Courier] = {}
         self._draining = False
 
     # -- the inbox -------------------------------------------------------------------------------
 
     async def session(self, peer: Peer, agent: AgentId | None = None) -> Seat:
         """Open the peer's session; raises `Refused`."""
+        await self._agent(agent).known()
+        return await self._seat(peer, agent)
+
+    async def _seat(self, peer: Peer, agent: AgentId | None) -> Seat:
         chosen = self._agent(agent)
         return Seat(self, await self.lane(ids.session_id(chosen.name, peer)), chosen)
 
     async def submit(self, message: InboundMessage) -> Receipt | Answer:
         """Store a message, or carry out the command that it is; raises `Refused`."""
-        seat = await self.session(message.peer, message.agent)
+        seat = await self._seat(message.peer, message.agent)
         try:
-            return await seat.submit(message.id, message.text)
+            return await seat.submit(message.id, message.text, hold=message.hold, insistent=message.insistent)
         finally:
             seat.close()
 
@@ -85,37 +97,52 @@ class Router:
         except KeyError:
             raise Refused("not_found", f"There is no agent {asked!r}.") from None
 
+    def employ(self, courier: Courier) -> None:
+        """Let a push channel attend its sessions as they come to memory; before `resume`."""
+        self._couriers[courier.provider] = courier
+
     # -- lanes -----------------------------------------------------------------------------------
 
     async def lane(self, session: SessionId) -> Lane:
         """The session's lane, opened where it is not; raises `Refused`."""
-        if lane := self._lanes.get(session):
-            lane.used = self._clock()
-            return lane
-        task = self._opening.get(session)
-        if task is None:
-            task = self._opening[session] = asyncio.create_task(self._open(session))
-            task.add_done_callback(lambda _: self._opening.pop(session, None))
-        try:
-            return await asyncio.shield(task)
-        except (StorageError, OSError) as error:
-            log.warning("a transcript cannot be read", session=session, error=str(error))
-            raise Refused(
-                "storage_unavailable",
-                "The gateway cannot read its transcripts just now. Please try again soon.",
-            ) from error
+        # Looked up again after the wait: `resume` may have let go of the lane, and there must not be two.
+        while (lane := self._lanes.get(session)) is None:
+            task = self._opening.get(session)
+            if task is None:
+                task = self._opening[session] = asyncio.create_task(self._open(session))
+                task.add_done_callback(lambda task: self._opened(session, task))
+            with _readable(session):
+                await asyncio.shield(task)
+        lane.used = self._clock()
+        return lane
 
-    async def _open(self, session: SessionId) -> Lane:
+    def _opened(self, session: SessionId, task: asyncio.Task[None]) -> None:
+        del self._opening[session]
+        if not task.cancelled():
+            task.exception()  # whoever asked may be gone: that is no "exception never retrieved"
+
+    async def _open(self, session: SessionId) -> None:
         agent, _ = ids.parse(session)
         lane = self._agent(agent).lane(session)
         await lane.open()
         lane.used = self._clock()
         self._lanes[session] = lane
+        if courier := self._courier(session):
+            courier.attend(Seat(self, lane, self._agent(agent), held=False))
         if self._draining:
             await lane.drain()
         else:
             lane.resume()
-        return lane
+
+    def _courier(self, session: SessionId) -> Courier | None:
+        _, peer = ids.parse(session)
+        return self._couriers.get(peer.provider)
+
+    async def _let_go(self, lane: Lane) -> None:
+        del self._lanes[lane.session]
+        if courier := self._courier(lane.session):
+            courier.dismiss(lane.session)
+        await self.store.settle(lane.session)
 
     @property
     def lanes(self) -> list[Lane]:
@@ -125,10 +152,9 @@ class Router:
     async def sweep(self) -> None:
         """Let go of the lanes that nobody has used for a minute."""
         now = self._clock()
-        for session, lane in list(self._lanes.items()):
+        for lane in self.lanes:
             if lane.idle and now - lane.used >= _IDLE_SECONDS:
-                del self._lanes[session]
-                await self.store.settle(session)
+                await self._let_go(lane)
 
     # -- life ------------------------------------------------------------------------------------
 
@@ -140,11 +166,10 @@ class Router:
                 lane = await self.lane(session)
             except Refused:
                 continue  # the session is tried again when somebody speaks in it, or at the next start
-            if lane.conversation.open:
+            if not lane.conversation.settled:
                 resumed += 1
             elif lane.idle:
-                del self._lanes[session]
-                await self.store.settle(session)
+                await self._let_go(lane)
         return resumed
 
     async def drain(self, seconds: float) -> None:
@@ -156,20 +181,20 @@ class Router:
             await asyncio.gather(*(lane.close() for lane in self.lanes))
             if late:
                 await asyncio.wait(late)
-        for session, lane in self._lanes.items():
+        for lane in self.lanes:
             if lane.idle:
-                await self.store.settle(session)
+                await self.store.settle(lane.session)
 
 
 class Seat:
     """A `channels.base.Session`, and what commands may use of it (`commands.Scene`)."""
 
-    def __init__(self, router: Router, lane: Lane, agent: Agent) -> None:
+    def __init__(self, router: Router, lane: Lane, agent: Agent, *, held: bool = True) -> None:
         self._router = router
         self._lane = lane
         self._agent = agent
-        self._closed = False
-        lane.held += 1
+        self._held = held
+        lane.held += held
 
     @property
     def id(self) -> SessionId:
@@ -190,14 +215,32 @@ class Seat:
     def watch(self, update: Callable[[Update], None]) -> FeedWatch:
         return self._lane.feed.watch(update, self._lane.conversation.cursor)
 
-    async def submit(self, id: str, text: str) -> Receipt | Answer:
+    def undelivered(self) -> list[Delivery]:
+        replies = self._lane.conversation.replies
+        return [_delivery(reply) for reply in replies.undelivered()] if replies else []
+
+    def sent(self, turn: str) -> list[Sent]:
+        replies = self._lane.conversation.replies
+        return _sent(replies.sent(turn)) if replies else []
+
+    @property
+    def address(self) -> str | None:
+        replies = self._lane.conversation.replies
+        return replies.address if replies else None
+
+    async def record(self, events: list[Event]) -> None:
+        await self._lane.record(events)
+
+    async def submit(
+        self, id: str, text: str, *, hold: float = 0.0, insistent: bool = False
+    ) -> Receipt | Answer:
         self._small(text)
         match commands.parse(id, text):
             case commands.Call() as call:
                 return await self._command(call)
             case str() as unknown:
                 return Answer(unknown)
-        return await self._lane.submit(id, commands.plain(text))
+        return await self._lane.submit(id, commands.plain(text), hold=hold, insistent=insistent)
 
     def _small(self, text: str) -> None:
         if not text.strip():
@@ -219,8 +262,10 @@ class Seat:
         await self._lane.record([event])
 
     async def retry(self, id: str, of: str) -> Receipt:
-        if of in self._lane.conversation.seen:
-            events = await self._router.store.recent(self.id, lambda record: _is_message(record, of))
+        seen = self._lane.conversation.seen.get(of)
+        if seen and not seen.command:
+            with _readable(self.id):
+                events = await self._router.store.recent(self.id, lambda record: _is_message(record, of))
             if events and isinstance(events[0].event, User):
                 return await self._lane.submit(id, events[0].event.content)
         raise Refused("not_found", f"There is no message {of} in the recent part of this conversation.")
@@ -231,15 +276,43 @@ class Seat:
     async def after(self, cursor: str | None, limit: int, until: str | None) -> list[Record]:
         if cursor is not None and self._lane.conversation.cursor is None:
             raise BadCursor("nothing was said in this session yet")
-        return await self._router.store.after(self.id, cursor, limit, until)
+        with _readable(self.id):
+            return await self._router.store.after(self.id, cursor, limit, until)
 
     async def before(self, cursor: str | None, limit: int) -> list[Record]:
-        return await self._router.store.before(self.id, cursor, limit)
+        with _readable(self.id):
+            return await self._router.store.before(self.id, cursor, limit)
 
     def close(self) -> None:
-        if not self._closed:
-            self._closed = True
-            self._lane.held -= 1
+        self._lane.held -= self._held
+        self._held = False
+
+
+@contextmanager
+def _readable(session: SessionId) -> Iterator[None]:
+    """A transcript that the disk does not give is no defect of ours: people are told to try again."""
+    try:
+        yield
+    except OSError as error:
+        log.warning("a transcript cannot be read", session=session, error=str(error))
+        raise Refused(
+            "storage_unavailable", "The gateway cannot read its transcripts just now. Please try again soon."
+        ) from error
+
+
+def _delivery(reply: Reply) -> Delivery:
+    return Delivery(
+        reply.turn,
+        reply.answers,
+        tuple(reply.texts),
+        reply.finish or "",
+        tuple(_sent(reply.sent)),
+        reply.failures,
+    )
+
+
+def _sent(events: list[System]) -> list[Sent]:
+    return [Sent(event.part or 0, event.message_id or 0, event.chat or "") for event in events]
 
 
 def _is_message(record: Record, id: str) -> bool:

@@ -38,6 +38,10 @@ class Supervisor:
             try:
                 await channel.run(lambda: self._ready(channel.name))
                 why = "it ended by itself"
+            except asyncio.CancelledError:
+                if (task := asyncio.current_task()) is not None and task.cancelling():
+                    raise
+                why = "it was cancelled from within"  # by a library of its own: nobody stopped the channel
             except Exception as error:
                 why = f"{type(error).__name__}: {error}"
             failures = 1 if loop.time() - began > _STEADY else failures + 1

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from session.events import Assistant, Event, Record, System, ToolCall, ToolResult, User, closes
+from session.replies import Replies
 from session.window import Window
 
 REMEMBERED = 256  # user events among which a repeat is recognised
@@ -35,8 +36,9 @@ class Attempt(NamedTuple):
 class Conversation:
     """The recent past of one session. `apply` must get every stored event, in order."""
 
-    def __init__(self, history_turns: int) -> None:
+    def __init__(self, history_turns: int, *, push: bool = False) -> None:
         self.window = Window(history_turns)
+        self.replies = Replies() if push else None  # of a channel that brings them by itself
         self.cursor: str | None = None  # after the last event applied
         self.seen: OrderedDict[str, Seen] = OrderedDict()
         self.open: dict[str, User] = {}  # messages without an answer, in order
@@ -62,6 +64,8 @@ class Conversation:
         if (answers := closes(event)) is not None:
             self._close(event, answers)
         self.window.add(event)
+        if self.replies is not None:
+            self.replies.apply(event)
 
     def _remember(self, id: str, seen: Seen) -> None:
         self.seen[id] = seen
@@ -83,6 +87,11 @@ class Conversation:
         for id, call in list(self.unfinished_calls.items()):
             if call.turn == turn:
                 del self.unfinished_calls[id]
+
+    @property
+    def settled(self) -> bool:
+        """Whether everything is answered and, on a push channel, delivered."""
+        return not self.open and not (self.replies and self.replies.undelivered())
 
     def waiting(self) -> list[User]:
         """Open messages that no begun turn covers, in order."""
@@ -114,7 +123,7 @@ class _Tail:
     def __init__(self, history_turns: int) -> None:
         self._limit = history_turns
         self._bytes = self._users = 0
-        self._messages = 0  # of whole exchanges: what `Window` counts
+        self._messages = 0  # of whole exchanges, behind any that is not whole yet: what `Window` will count
         self._with_id = False  # set by the first message that may be open
         self._met_whole = False
         self._turns: dict[str, _Closed] = {}
@@ -127,12 +136,12 @@ class _Tail:
                 self._users += 1
                 self._meet(id)
             case Assistant(turn=None):
-                self._messages += 1
+                self._messages += not self._asked
             case System(name="started", turn=str(turn)) if turn in self._turns:
                 self._turns[turn].ran = True
             case Assistant(turn=str(turn)) | System(name="turn_failed", turn=str(turn)) as event:
                 self._meet_step(turn, event)
-        settled = self._met_whole or not self._with_id
+        settled = self._met_whole or not (self._with_id or self._asked)
         enough = self._users >= REMEMBERED and self._messages > self._limit and settled
         return enough or self._bytes >= _READ_AT_MOST
 
@@ -145,11 +154,11 @@ class _Tail:
 
     def _meet(self, id: str | None) -> None:
         if id is None:
-            self._messages += 1
+            self._messages += not self._asked
             return
         self._with_id = True
         if closed := self._asked.pop(id, None):
             closed.missing.discard(id)
-            if not closed.missing:
+            if not closed.missing and closed.ran:
                 self._messages += closed.size
-                self._met_whole |= closed.ran
+                self._met_whole = True

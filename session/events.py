@@ -85,6 +85,14 @@ class System(_Event, frozen=True, kw_only=True, tag="system"):
     answers: tuple[str, ...] | None = None
     key: str | None = None
     value: Any = None
+    part: int | None = None
+    message_id: int | None = None
+    chat: str | None = None
+    of: str | None = None
+    call_id: str | None = None
+    allow: bool | None = None
+    sender: str | None = msgspec.field(default=None, name="from")
+    final: bool | None = None
     ts: str = ""
 
 
@@ -97,7 +105,7 @@ class Unknown(_Event, frozen=True, kw_only=True):
 
 Event = User | Assistant | ToolCall | ToolResult | System | Unknown
 _Known = User | Assistant | ToolCall | ToolResult | System
-_FIELDS = {"role"}.union(*(kind.__struct_fields__ for kind in get_args(_Known)))
+_FIELDS = {"role"}.union(*(kind.__struct_encode_fields__ for kind in get_args(_Known)))
 
 
 class Record(NamedTuple):

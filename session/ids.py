@@ -18,6 +18,7 @@ MessageId = NewType("MessageId", str)
 SUFFIX = ".jsonl"
 _WORD = re.compile(r"[a-z0-9_]+\Z")
 _PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789_.")
+_CODES = ["-" if b == 0x3A else chr(b) if b in _PLAIN else f"%{b:02X}" for b in range(256)]
 _LONGEST_NAME = 180
 _KEPT_OF_LONG = 100
 
@@ -55,7 +56,7 @@ def parse(text: str) -> tuple[AgentId, Peer]:
 def file_name(session: str) -> str:
     """Return the transcript's file name; no two ids share one, also where the disk folds case."""
     raw = session.encode("utf-8", "surrogatepass")
-    name = "".join("-" if b == 0x3A else chr(b) if b in _PLAIN else f"%{b:02X}" for b in raw)
+    name = "".join(map(_CODES.__getitem__, raw))
     if name.startswith("."):
         name = "%2E" + name[1:]
     if len(name) > _LONGEST_NAME:

@@ -314,7 +314,8 @@ def entries(data_dir: Path) -> Iterator[Entry]:
             if not entry.name.endswith(ids.SUFFIX):
                 continue
             try:
-                session = id_of(Path(entry.path))
+                short = ids.is_shortened(entry.name)
+                session = id_of(Path(entry.path)) if short else ids.from_file_name(entry.name)
                 status = entry.stat()
             except (SessionError, OSError):
                 continue

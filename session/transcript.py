@@ -9,6 +9,7 @@ import errno
 import os
 import zlib
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -107,6 +108,8 @@ class Transcript:
         except OSError as error:
             self._undo(keep)
             raise StorageError(error.errno, f"{self.path.name}: {error.strerror or error}") from error
+        if not self.end:
+            self._tag = self._tag_of(block)
         start = self.end + sum(map(len, header))
         self.end += len(block)
         if sync:
@@ -120,6 +123,7 @@ class Transcript:
             raise OSError(errno.ENOENT, "the file was deleted while it was open")
         if status.st_size != self.end:
             raise OSError(errno.EBUSY, "another program changed the file while it was open")
+        self._cursor(0)  # it may have to read, and that may fail: not when the events are stored already
 
     def _records(self, lines: list[bytes], batch: list[Event], start: int) -> Iterator[Record]:
         for line, event in zip(lines, batch, strict=True):
@@ -164,8 +168,7 @@ class Transcript:
         os.fdatasync(self._fd)
 
     def _keep_torn(self, tail: bytes) -> None:
-        stamp = events.now().replace(":", "").replace("-", "")
-        kept = f"{self.path}.torn-{stamp}"
+        kept = f"{self.path}.torn-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
         fd = os.open(kept, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             if os.write(fd, tail) != len(tail):
@@ -181,15 +184,15 @@ class Transcript:
     # -- cursors ---------------------------------------------------------------------------------
 
     def _cursor(self, position: int) -> str:
-        tag = self._tag
-        if not tag:
-            # What tells this file's cursors from any other's, also from a deleted namesake's: its name and
-            # the beginning of its first line, which holds the time of its creation and never changes.
-            first = os.pread(self._fd, min(512, self.end), 0).split(b"\n", 1)[0]
-            tag = f"{zlib.crc32(first, zlib.crc32(self.path.name.encode())):08x}"
-            if self.end:
-                self._tag = tag
-        return f"{position:x}.{tag}"
+        if not self._tag and self.end:
+            self._tag = self._tag_of(os.pread(self._fd, min(512, self.end), 0))
+        return f"{position:x}.{self._tag or self._tag_of(b'')}"
+
+    def _tag_of(self, beginning: bytes) -> str:
+        # What tells this file's cursors from any other's, also from a deleted namesake's: its name and the
+        # beginning of its first line, which holds the time of its creation and never changes.
+        first = beginning[:512].split(b"\n", 1)[0]
+        return f"{zlib.crc32(first, zlib.crc32(self.path.name.encode())):08x}"
 
     def cursor(self) -> str:
         """The cursor after the last event."""

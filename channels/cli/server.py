@@ -9,6 +9,7 @@ import os
 import pwd
 import re
 import socket
+import stat
 import struct
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -82,9 +83,16 @@ class CliChannel:
             except OSError as error:
                 if error.errno != errno.ECONNREFUSED:
                     raise
-                self._path.unlink()
+                self._unlink_socket()
                 return
         raise SocketInUse(f"{self._path}: another daemon is listening there")
+
+    def _unlink_socket(self) -> None:
+        # Connecting to an ordinary file is refused, too: that one is somebody's, and stays.
+        if not stat.S_ISSOCK(self._path.lstat().st_mode):
+            reason = f"{self._path} is there already, and is no socket; choose another channels.cli.socket"
+            raise FileExistsError(errno.EEXIST, reason)
+        self._path.unlink()
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Serve until cancelled."""
@@ -190,6 +198,8 @@ class _Lines:
                 return line
 
     async def send(self, frames: list[bytes]) -> None:
+        if self._writer.transport.is_closing():
+            raise ConnectionResetError("the client is gone")  # uvloop would raise a RuntimeError, asyncio nothing
         self._writer.write(b"\n".join((*frames, b"")))
         await self._writer.drain()
 

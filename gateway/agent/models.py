@@ -56,8 +56,18 @@ class Models:
         task = self._loading.get(name)
         if task is None:
             task = self._loading[name] = asyncio.create_task(self._load(name), name=f"model {name}")
-            task.add_done_callback(lambda _: self._loading.pop(name, None))
+            task.add_done_callback(lambda task: self._settled(name, task))
         return await asyncio.shield(task)
+
+    async def known(self, name: str) -> None:
+        """Wait, briefly, while the model of this name is still being looked for."""
+        if (task := self._loading.get(name)) and self._automatic(name):
+            await asyncio.wait({task}, timeout=_PATIENCE)
+
+    def _settled(self, name: str, task: asyncio.Task[Model]) -> None:
+        del self._loading[name]
+        if not task.cancelled():
+            task.exception()  # whoever asked may be gone: that is no "exception never retrieved"
 
     async def warm(self) -> None:
         """Set all models up, so that the first turn need not wait; tries again until it worked."""

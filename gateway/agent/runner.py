@@ -32,7 +32,7 @@ TOO_MANY_STEPS = "Sorry, this needed too many steps and was ended. Please ask fo
 IN_CIRCLES = "Sorry, I was going in circles and stopped. Please ask in other words."
 NOTHING_SAID = {
     "length": "Sorry, the model used up its length before it had said anything. Please ask for less.",
-    "filtered": "The AI model's provider held the answer back under its content rules. Please ask differently.",
+    "filtered": "The AI model's provider held the answer back under its rules. Please ask differently.",
 }
 MISUSED = "Sorry, I could not use my tools properly and stopped. Please ask in other words."
 

@@ -5,16 +5,23 @@ from __future__ import annotations
 import os
 
 from gateway import config_file
+from gateway.config_problem import located
+from gateway.daemon import Daemon
 from gateway.errors import ConfigError
 
 
 def main(config: str | None) -> int:
     """Print what was found; raises `ConfigError` with every problem."""
-    file = config_file.find(config)
-    settings = config_file.resolve(config_file.read(file))
-    if problems := _unusable(settings.data_dir):
-        raise ConfigError(problems)
-    print(f"{file or 'built-in defaults'}: no problems")
+    source = config_file.read(config_file.find(config))
+    settings = config_file.resolve(source)
+    problems = _unusable(settings.data_dir)
+    try:
+        Daemon(settings)  # what it refuses to be built of is found before it is run
+    except ConfigError as error:
+        problems += error.problems
+    if problems:
+        raise ConfigError([located(problem, source.places) for problem in problems])
+    print(f"{source.places.file or 'built-in defaults'}: no problems")
     print(f"data      {settings.data_dir}")
     print(f"http      http://{settings.http.host}:{settings.http.port}/")
     print(f"socket    {settings.socket}")

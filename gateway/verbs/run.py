@@ -8,13 +8,15 @@ import logging
 import uvloop
 
 from gateway import config_file, log
+from gateway.config_problem import located
 from gateway.daemon import Daemon
-from gateway.errors import GatewayError
+from gateway.errors import ConfigError, GatewayError
 
 
 def main(config: str | None, verbose: bool) -> int:
     """Run until SIGTERM or SIGINT. Raises `GatewayError` where the start fails."""
-    settings = config_file.load(config)
+    source = config_file.read(config_file.find(config))
+    settings = config_file.resolve(source)
     log.configure(config_file.secrets(settings), level=logging.DEBUG if verbose else logging.INFO)
     failure: GatewayError | None = None
 
@@ -27,6 +29,8 @@ def main(config: str | None, verbose: bool) -> int:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(life())
+    if isinstance(failure, ConfigError):
+        raise ConfigError([located(problem, source.places) for problem in failure.problems])
     if failure is not None:
         raise failure
     return 0
