@@ -1,0 +1,243 @@
+"""What the transcripts cost: durable appends beside the bare disk, and what must not grow with the data.
+
+    python -m benchmarks.store [--quick] [--dir DIRECTORY]
+
+Absolute times are those of this machine and its disk; the ratios are what counts. Everything is written
+to a temporary directory that is removed at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import tempfile
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import median, quantiles
+from time import perf_counter
+
+import uvloop
+
+from benchmarks.table import Row, show
+from session import ids
+from session.conversation import tail
+from session.events import Assistant, System, User, encode
+from session.ids import SessionId
+from session.store import Store
+
+THREADS = 16
+WRITERS = 200
+ROUNDS = 9
+HISTORY_TURNS = 20
+
+
+def session(number: int) -> SessionId:
+    return SessionId(f"agent:main:cli:s{number}")
+
+
+def message(number: int) -> User:
+    return User(
+        content="What time is it in Ulaanbaatar? " * 4, id=f"m{number}", ts="2026-02-25T10:05:00.000Z"
+    )
+
+
+def milliseconds(seconds: float) -> str:
+    return f"{seconds * 1e3:,.2f} ms"
+
+
+# -- durable appends -----------------------------------------------------------------------------
+
+Write = Callable[[int, int], Awaitable[object]]
+
+
+async def measured(write: Write, writers: int, each: int) -> tuple[float, list[float]]:
+    """Let the writers write one after the other's answer; return writes a second, and each one's time."""
+    times: list[float] = []
+
+    async def writer(number: int) -> None:
+        for turn in range(each):
+            begin = perf_counter()
+            await write(number, turn)
+            times.append(perf_counter() - begin)
+
+    begin = perf_counter()
+    await asyncio.gather(*map(writer, range(writers)))
+    return writers * each / (perf_counter() - begin), times
+
+
+async def floor(folder: Path, writers: int, each: int) -> tuple[float, list[float]]:
+    """The same lines to plain files: `os.write` and `fdatasync` in as many threads, and nothing else."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    files = [os.open(folder / f"plain{number}", flags, 0o600) for number in range(writers)]
+    loop = asyncio.get_running_loop()
+
+    def write(fd: int, line: bytes) -> None:
+        os.write(fd, line)
+        os.fdatasync(fd)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        try:
+            return await measured(
+                lambda number, turn: loop.run_in_executor(pool, write, files[number], encode(message(turn))),
+                writers,
+                each,
+            )
+        finally:
+            for fd in files:
+                os.close(fd)
+
+
+async def appends(folder: Path, quick: bool) -> list[Row]:
+    """One session, then all of them at once, beside the floor."""
+    rows: list[Row] = []
+    store = Store(folder / "appends", threads=THREADS)
+    store.start()
+    for number in range(WRITERS):  # sessions that exist, with something open: the daily case
+        await store.append(session(number), [message(-1)])
+    for writers, each in ((1, 100 if quick else 400), (WRITERS, 3 if quick else 20)):
+        rates: dict[str, list[float]] = {"store": [], "floor": []}
+        times: dict[str, list[float]] = {"store": [], "floor": []}
+        for _ in range(3):  # in turns, so that a busy moment of the machine hits both
+            for name in rates:
+                rate, took = (
+                    await floor(folder, writers, each)
+                    if name == "floor"
+                    else await measured(
+                        lambda number, turn: store.append(session(number), [message(turn)]), writers, each
+                    )
+                )
+                rates[name].append(rate)
+                times[name] += took
+        who = f"{writers} sessions" if writers > 1 else "1 session"
+        mine, bare = (median(rates[name]) for name in rates)
+        rows.append(Row(f"{who}: appends a second", f"{mine:,.0f}", f"{bare:,.0f}", mine / bare))
+        rows.append(_times(f"{who}: median", *(median(times[name]) for name in times)))
+        rows.append(_times(f"{who}: 99 %", *(quantiles(times[name], n=100)[98] for name in times)))
+    await store.close()
+    return [*rows, await new_sessions(folder, quick)]
+
+
+def _times(what: str, measured: float, floor: float) -> Row:
+    return Row(what, milliseconds(measured), milliseconds(floor), measured / floor)
+
+
+async def new_sessions(folder: Path, quick: bool) -> Row:
+    """The first message of a session makes its file and hints at it: more than one wait for the disk."""
+    store = Store(folder / "new", threads=THREADS)
+    store.start()
+    count = WRITERS if quick else 5 * WRITERS
+    begin = perf_counter()
+    await asyncio.gather(*(store.append(session(number), [message(0)]) for number in range(count)))
+    rate = count / (perf_counter() - begin)
+    await store.close()
+    return Row(f"{count} new sessions at once: a second", f"{rate:,.0f}")
+
+
+# -- what must not grow --------------------------------------------------------------------------
+
+
+def long_transcript(path: Path, events: int, of: SessionId) -> None:
+    header = encode(System(name="session", content=of, format=1, ts="2026-02-25T10:05:00.000Z"))
+    with path.open("wb") as file:
+        file.write(header)
+        for turn in range((events - 1) // 3):
+            asked = message(turn)
+            started = System(name="started", turn=f"t{turn}", messages=(f"m{turn}",), attempt=1)
+            answer = Assistant(
+                content="It is late. " * 20, turn=f"t{turn}", answers=(f"m{turn}",), finish="stop"
+            )
+            file.write(encode(asked) + encode(started) + encode(answer))
+
+
+async def tails(folder: Path, quick: bool) -> list[Row]:
+    """The end of small and large transcripts, read in turns; each beside the smallest that has as much."""
+    sizes = (100, 10_000, 100_000 if quick else 1_000_000)
+    (folder / "tails" / "sessions").mkdir(parents=True)
+    for number, size in enumerate(sizes):
+        of = session(number)
+        long_transcript(folder / "tails" / "sessions" / ids.file_name(of), size, of)
+    reads: dict[str, Callable[[Store, SessionId], Awaitable[object]]] = {
+        "the last 20 events": lambda store, of: store.before(of, None, 20),
+        "all that a lane needs": lambda store, of: store.recent(of, tail(HISTORY_TURNS)),
+    }
+    times: dict[tuple[str, int], list[float]] = {}
+    for _ in range(ROUNDS):
+        store = Store(folder / "tails")
+        store.start()
+        await store.listing()  # starts the threads
+        for what, read in reads.items():
+            for number, size in enumerate(sizes):
+                begin = perf_counter()
+                await read(store, session(number))
+                times.setdefault((what, size), []).append(perf_counter() - begin)
+        await store.close()
+    smallest = {"the last 20 events": sizes[0], "all that a lane needs": sizes[1]}
+    return [
+        _times(f"{what}, of {size:,}", median(took), median(times[what, smallest[what]]))
+        for (what, size), took in sorted(times.items(), reverse=True)
+        if size >= smallest[what]
+    ]
+
+
+async def starts(folder: Path, quick: bool) -> list[Row]:
+    """A start among few and many sessions, 20 of them with something open; and the listing of them all."""
+    counts = (100, 10_000 if quick else 100_000)
+    for count in counts:
+        store = Store(folder / f"starts{count}", threads=THREADS)
+        store.start()
+        for number in range(count):
+            path = folder / f"starts{count}" / "sessions" / ids.file_name(session(number))
+            path.write_bytes(encode(System(name="session", content=session(number), format=1)))
+        await asyncio.gather(*(store.append(session(number), [message(0)]) for number in range(20)))
+        await store.close()
+    times: dict[tuple[str, int], list[float]] = {}
+    for _ in range(ROUNDS):
+        for count in counts:
+            begin = perf_counter()
+            store = Store(folder / f"starts{count}", threads=THREADS)
+            store.start()
+            found = store.maybe_open()
+            times.setdefault(("start, and what is open", count), []).append(perf_counter() - begin)
+            if len(found) != 20:
+                raise SystemExit(f"{len(found)} sessions may be open, not 20")
+            begin = perf_counter()
+            await store.listing()
+            times.setdefault(("listing", count), []).append(perf_counter() - begin)
+            await store.close()
+    return [
+        _times(f"{what}, of {count:,}", median(took), median(times[what, counts[0]]))
+        for (what, count), took in sorted(times.items(), reverse=True)
+    ]
+
+
+async def _tables(folder: Path, quick: bool) -> dict[str, list[Row]]:
+    return {
+        "Durable appends, beside write + fdatasync to plain files": await appends(folder, quick),
+        "The end of a transcript, by its number of events": await tails(folder, quick),
+        "A data directory, by its number of sessions": await starts(folder, quick),
+    }
+
+
+def tables(*, quick: bool, within: Path | None = None) -> dict[str, list[Row]]:
+    """Measure; the temporary directory is made in `within` (default: the system's) and removed."""
+    with tempfile.TemporaryDirectory(prefix="store-", dir=within) as folder:
+        return uvloop.run(_tables(Path(folder), quick))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.store", description=__doc__.partition("\n")[0]
+    )
+    parser.add_argument("--quick", action="store_true", help="less data and fewer rounds: some seconds")
+    parser.add_argument(
+        "--dir", type=Path, help="where the temporary directory is made (default: the system's)"
+    )
+    arguments = parser.parse_args()
+    for title, rows in tables(quick=arguments.quick, within=arguments.dir).items():
+        show(title, rows)
+
+
+if __name__ == "__main__":
+    main()
