@@ -6,7 +6,8 @@ import asyncio
 import errno
 import signal
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -47,8 +48,9 @@ _PROBE_SECONDS = 2.0
 class Daemon:
     """The gateway process. `run` is its whole life."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, greet: Callable[[str, Path], None] | None = None) -> None:
         self._config = config
+        self._greet = greet  # told the address and the data directory, once people can come
         self._store = Store(config.data_dir)
         self._models = Models(config.models)
         self._supervisor = Supervisor()
@@ -97,15 +99,18 @@ class Daemon:
             loop.add_signal_handler(number, self._signalled, number)
         try:
             self._start()
+            url = f"http://{self._config.http.host}:{self._http.port}/"
             log.info(
                 "ready",
                 version=__version__,
                 seconds=round(time.perf_counter() - began, 3),
-                http=f"http://{self._config.http.host}:{self._http.port}/",
+                http=url,
                 socket=str(self._config.socket),
                 data=str(self._config.data_dir),
                 next="type `lunar chat` in another terminal",
             )
+            if self._greet:
+                self._greet(url, self._config.data_dir)
             self._chore(self._resume())
             self._chore(self._introduce())
             self._chore(self._tend())
@@ -199,13 +204,16 @@ class Daemon:
             log.info(DEMO_NOTICE)
 
     async def _tend(self) -> None:
-        swept = time.monotonic()
+        swept, told = time.monotonic(), set[tuple[str, int]]()
         while True:
             await asyncio.sleep(_PROBE_SECONDS)
             if self._store.fault:
                 await self._store.probe()
             while self._store.repaired:
                 log.warning("a torn line was cut off and kept beside", transcript=self._store.repaired.pop())
+            for name, place in sorted(self._store.skipped - told):
+                log.warning("a damaged line was passed over", transcript=name, place=place)
+            told |= self._store.skipped
             if time.monotonic() - swept > _SWEEP_SECONDS:
                 swept = time.monotonic()
                 await self._router.sweep()

@@ -199,7 +199,8 @@ class _Lines:
 
     async def send(self, frames: list[bytes]) -> None:
         if self._writer.transport.is_closing():
-            raise ConnectionResetError("the client is gone")  # uvloop would raise a RuntimeError, asyncio nothing
+            # uvloop raises a RuntimeError for a write to a closed transport, asyncio nothing at all.
+            raise ConnectionResetError("the client is gone")
         self._writer.write(b"\n".join((*frames, b"")))
         await self._writer.drain()
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 
 import uvloop
 
-from gateway import config_file, log
+from gateway import banner, config_file, log
 from gateway.config_problem import located
 from gateway.daemon import Daemon
 from gateway.errors import ConfigError, GatewayError
@@ -23,7 +24,7 @@ def main(config: str | None, verbose: bool) -> int:
     async def life() -> None:
         nonlocal failure
         try:
-            await Daemon(settings).run()
+            await Daemon(settings, banner.show if sys.stderr.isatty() else None).run()
         except GatewayError as error:
             failure = error
 

@@ -414,7 +414,7 @@ export function block({ index, html }) {
  *  turn's earlier events are replayed when the snapshot of what follows them is shown already. */
 function takeLive({ turn }, html = "") {
 	const article = liveReply(), text = (nodes) => nodes.map((node) => node.textContent).join("").replace(/\s+/g, "");
-	if (article?.dataset.turn !== turn) return null;
+	if (!turn || article?.dataset.turn !== turn) return null;
 	const body = article.firstElementChild;
 	if (live.dataset.snapshot === "true" && !text(rendered(html)).startsWith(text([body]))) return null;
 	body.replaceChildren(...[...body.children].flatMap((part) => [...part.childNodes]));

@@ -1,0 +1,186 @@
+"""Store, router and Unix socket around a runner of the test's own, in this process."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from channels.base import Delta, Done, Stored, Update
+from channels.cli.server import CliChannel
+from channels.connection import House
+from gateway.about import About
+from gateway.control import Controls
+from gateway.health import Health
+from gateway.lane import Ask, Lane, Rules, TurnEvent, TurnUpdate
+from gateway.router import Agent, Router
+from session.events import Assistant, Event
+from session.ids import AgentId, Peer, PeerId, Provider, SessionId
+from session.store import Store
+from tests.fakes.ndjson import TIMEOUT, Client
+
+
+def asked(ask: Ask) -> str:
+    """What the person said in this turn."""
+    return " + ".join(message.content for message in ask.current.messages)
+
+
+async def echo(ask: Ask) -> AsyncGenerator[list[TurnEvent] | TurnUpdate]:
+    yield Delta(ask.turn, f"echo: {asked(ask)}")
+    yield [Assistant(content=f"echo: {asked(ask)}", finish="stop")]
+
+
+class ScriptedRunner:
+    """A `lane.Runner` that does what `reply` says, and remembers what it was asked."""
+
+    def __init__(self, reply: Callable[[Ask], Any] = echo) -> None:
+        self.reply = reply
+        self.asked: list[Ask] = []
+        self.closed = 0  # runs that ended, however
+
+    async def run(self, ask: Ask) -> AsyncGenerator[list[TurnEvent] | TurnUpdate]:
+        self.asked.append(ask)
+        try:
+            async with aclosing(self.reply(ask)) as items:
+                async for item in items:
+                    yield item
+        finally:
+            self.closed += 1
+
+
+class _Models:
+    def __init__(self) -> None:
+        self.faults: dict[str, str] = {}
+
+    def label(self, name: str) -> str:
+        return "scripted"
+
+    def is_demo(self, name: str) -> bool:
+        return False
+
+
+class Gateway:
+    """What the daemon wires together, without its process, its signals and its models."""
+
+    def __init__(
+        self,
+        folder: Path,
+        runner: ScriptedRunner | None = None,
+        *,
+        running: int = 64,
+        mode: Literal["collect", "each"] = "collect",
+        store: Store | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self.runner = runner or ScriptedRunner()
+        self.store = store or Store(folder)
+        self.socket = folder / "lunar.sock"
+        self.now = 0.0  # the router's clock
+        slots = asyncio.Semaphore(running)
+
+        def lane(session: SessionId) -> Lane:
+            return Lane(session, self.store, self.runner, slots, Rules(mode=mode), sleep)
+
+        agent = Agent(AgentId("main"), lambda: "scripted", lane)
+        models = _Models()
+        self.channel_faults = _Models()
+        self.health = Health(self.store, self.channel_faults, models)
+        about = About("0", {"main": "default"}, models, self.health, "a demo")
+        self.router = Router(self.store, {"main": agent}, about.session, clock=lambda: self.now)
+        self.controls = Controls(self.router, about)
+        self.house = House(self.router, self.controls)
+        self.channel = CliChannel(self.socket, self.house)
+        self._serving: asyncio.Task[None] | None = None
+        self._clients: list[Client] = []
+
+    async def __aenter__(self) -> Self:
+        self.store.start()
+        self.channel.bind()
+        ready = asyncio.Event()
+        self._serving = asyncio.create_task(self.channel.run(ready.set))
+        await ready.wait()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        for client in self._clients:
+            await client.close()
+        await self.router.drain(0)
+        assert self._serving is not None
+        self._serving.cancel()
+        await asyncio.wait({self._serving})
+        await self.store.close()
+
+    async def connect(self) -> Client:
+        client = await Client(self.socket).connect()
+        self._clients.append(client)
+        return client
+
+    async def client(self, session: str = "local", **hello: Any) -> Client:
+        client = await self.connect()
+        await client.hello(session, **hello)
+        return client
+
+    async def lane(self, session: str = "local") -> Lane:
+        return await self.router.lane(SessionId(f"agent:main:cli:{session}"))
+
+    async def quiet(self) -> None:
+        """Wait until no turn runs and nothing waits."""
+        async with asyncio.timeout(TIMEOUT):
+            while not all(lane.idle or lane.held for lane in self.router.lanes):  # noqa: ASYNC110 - no event says so
+                await asyncio.sleep(0.001)
+
+    def lines(self, session: str = "local") -> list[bytes]:
+        """The transcript's lines."""
+        name = f"agent-main-cli-{session}.jsonl"
+        return (self.store.data_dir / "sessions" / name).read_bytes().splitlines()
+
+
+def cli(name: str = "local") -> Peer:
+    return Peer(Provider("cli"), PeerId(name))
+
+
+class Watcher:
+    """Everything that a feed tells, from now on."""
+
+    def __init__(self, lane: Lane) -> None:
+        self.updates: list[Update] = []
+        self._news = asyncio.Event()
+        self.watch = lane.feed.watch(self._take, lane.conversation.cursor)
+
+    def _take(self, update: Update) -> None:
+        self.updates.append(update)
+        self._news.set()
+
+    async def until(self, wanted: Callable[[Update], bool], count: int = 1) -> Update:
+        """The `count`-th update that is wanted, perhaps told already."""
+        async with asyncio.timeout(TIMEOUT):
+            while len(found := [update for update in self.updates if wanted(update)]) < count:
+                self._news.clear()
+                await self._news.wait()
+        return found[count - 1]
+
+    async def done(self, count: int = 1) -> Done:
+        """The end of the `count`-th turn."""
+        done = await self.until(lambda update: isinstance(update, Done), count)
+        assert isinstance(done, Done)
+        return done
+
+    @property
+    def events(self) -> list[Event]:
+        return [update.record.event for update in self.updates if isinstance(update, Stored)]
+
+
+class Gate:
+    """A runner's reply that says a beginning, waits, and then goes on."""
+
+    def __init__(self, beginning: str = "A beginning") -> None:
+        self.beginning = beginning
+        self.open = asyncio.Event()
+        self.entered = asyncio.Event()
+
+    async def __call__(self, ask: Ask) -> AsyncGenerator[list[TurnEvent] | TurnUpdate]:
+        if self.beginning:
+            yield Delta(ask.turn, self.beginning)
+        self.entered.set()
+        await self.open.wait()
+        yield [Assistant(content=f"{self.beginning}, then: {asked(ask)}", finish="stop")]

@@ -1,0 +1,138 @@
+"""What is a command, what is text, and what each command does."""
+
+from pathlib import Path
+
+import pytest
+
+from channels.base import Answer
+from channels.errors import Refused
+from gateway import commands
+from gateway.commands import COMMANDS, Call
+from session.events import System
+from tests.fakes.gateway import Gate, Gateway, ScriptedRunner, Watcher, asked, cli
+
+
+@pytest.mark.parametrize(
+    "text", ["/new", " /new\n", "/new now please", "/new\tx", "/stop", "/status", "/help"]
+)
+def test_a_known_word_is_a_command(text: str) -> None:
+    call = commands.parse("m1", text)
+    assert isinstance(call, Call)
+    assert call.name == text.strip().split()[0][1:]
+    assert call.argument == text.strip().partition(text.strip().split()[0])[2].strip()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hello",
+        "//new",
+        "/usr/bin/x",
+        "/unknown with more",
+        "/",
+        "/ new",
+        "/New",
+        "/né",
+        "new",
+        "a /new",
+        "/2",
+        "",
+    ],
+)
+def test_what_is_ordinary_text(text: str) -> None:
+    assert commands.parse("m1", text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"), [("/nwe", "Did you mean /new?"), ("/stopp", "/stop"), ("/xyzzy", "/help lists them")]
+)
+def test_an_unknown_word_alone(text: str, hint: str) -> None:
+    answer = commands.parse("m1", text)
+    assert isinstance(answer, str)
+    assert hint in answer
+
+
+def test_two_slashes_stand_for_one() -> None:
+    assert commands.plain("//new") == "/new"
+    assert commands.plain("/usr/bin/x") == "/usr/bin/x"
+    assert commands.plain(" //x") == " //x"
+
+
+async def test_help_names_every_command(folder: Path) -> None:
+    async with Gateway(folder) as gateway:
+        seat = await gateway.router.session(cli())
+        answer = await seat.submit("m1", "/help")
+        assert isinstance(answer, Answer)
+        for command in COMMANDS.values():
+            assert f"/{command.name} " in answer.text
+            assert command.summary in answer.text
+
+
+async def test_new_stops_the_turn_and_forgets(folder: Path) -> None:
+    gate = Gate("Well")
+    async with Gateway(folder, ScriptedRunner(gate)) as gateway:
+        seat = await gateway.router.session(cli())
+        lane = await gateway.lane()
+        watcher = Watcher(lane)
+        await seat.submit("m1", "Hello")
+        await gate.entered.wait()
+        await seat.submit("m2", "A waiting one")
+        answer = await seat.submit("c1", "/new")
+        assert isinstance(answer, Answer)
+        assert "new conversation" in answer.text
+        assert (await watcher.done()).outcome == "stopped"
+        gate.open.set()
+        await watcher.done(2)
+        assert [asked(ask) for ask in gateway.runner.asked] == ["Hello", "A waiting one"]
+        assert gateway.runner.asked[1].history == []
+        assert lane.history == 2
+
+
+async def test_a_repeat_is_not_carried_out_again(folder: Path) -> None:
+    async with Gateway(folder) as gateway:
+        seat = await gateway.router.session(cli())
+        watcher = Watcher(await gateway.lane())
+        await seat.submit("c1", "/new")
+        await seat.submit("m1", "Hello")
+        await watcher.done()
+        again = await seat.submit("c1", "/new")
+        assert again == Answer("/new was carried out already.")
+        assert [event for event in watcher.events if isinstance(event, System) and event.name == "reset"] == [
+            event for event in watcher.events if isinstance(event, System) and event.id == "c1"
+        ]
+        assert (await gateway.lane()).history == 2
+        with pytest.raises(Refused) as refused:
+            await seat.submit("m1", "/new")
+        assert refused.value.code == "id_conflict"
+
+
+async def test_stop_says_what_it_did(folder: Path) -> None:
+    gate = Gate("Well")
+    async with Gateway(folder, ScriptedRunner(gate)) as gateway:
+        seat = await gateway.router.session(cli())
+        watcher = Watcher(await gateway.lane())
+        assert await seat.submit("c1", "/stop") == Answer("Nothing is running.")
+        await seat.submit("m1", "Hello")
+        await gate.entered.wait()
+        assert await seat.submit("c2", "/stop") == Answer("Stopped.")
+        assert (await watcher.done()).outcome == "stopped"
+        assert await seat.submit("c2", "/stop") == Answer("/stop was carried out already.")
+
+
+async def test_status_says_what_is_going_on(folder: Path) -> None:
+    gate = Gate()
+    async with Gateway(folder, ScriptedRunner(gate)) as gateway:
+        seat = await gateway.router.session(cli())
+        await seat.submit("m1", "Hello")
+        await gate.entered.wait()
+        await seat.submit("m2", "Hello")
+        gateway.channel_faults.faults["telegram"] = "not reachable"
+        answer = await seat.submit("c1", "/status")
+        assert isinstance(answer, Answer)
+        rows = dict(line.split(": ", 1) for line in answer.text.splitlines())
+        assert rows["Session"] == "agent:main:cli:local"
+        assert rows["Model"] == "scripted"
+        assert rows["Queue"] == "a reply is being written, 1 waiting"
+        assert rows["Trouble"] == "channel telegram"
+        assert len(rows) <= 8
+        gate.open.set()

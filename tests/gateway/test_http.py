@@ -1,0 +1,80 @@
+"""The one HTTP port: health, on a real socket."""
+
+import asyncio
+import errno
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from gateway.health import Health
+from gateway.http import HttpChannel
+
+
+class _Storing:
+    fault: str | None = None
+
+
+class _Failing:
+    def __init__(self) -> None:
+        self.faults: dict[str, str] = {}
+
+
+@asynccontextmanager
+async def serving(channel: HttpChannel) -> AsyncIterator[int]:
+    ready = asyncio.Event()
+    task = asyncio.create_task(channel.run(ready.set))
+    try:
+        async with asyncio.timeout(10):
+            await ready.wait()
+        yield channel.port
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+async def get(port: int, path: str) -> tuple[int, dict[str, str], Any]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET %b HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n" % path.encode())
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    await writer.wait_closed()
+    status, *lines = head.decode().split("\r\n")
+    headers = dict(line.lower().split(": ", 1) for line in lines)
+    return int(status.split()[1]), headers, json.loads(body)
+
+
+async def test_health_is_told_with_its_reasons() -> None:
+    store, channels = _Storing(), _Failing()
+    async with serving(HttpChannel("127.0.0.1", 0, Health(store, channels, _Failing()))) as port:
+        for path in ("/healthz", "/readyz"):
+            status, headers, body = await get(port, path)
+            assert (status, body) == (200, {"ok": True, "why": {}})
+            assert headers["cache-control"] == "no-store"
+        channels.faults["telegram"] = "no route"
+        assert (await get(port, "/healthz"))[0] == 200
+        status, _, body = await get(port, "/readyz")
+        assert (status, body) == (503, {"ok": False, "why": {"channel telegram": "no route"}})
+        store.fault = "No space left on device"
+        status, _, body = await get(port, "/healthz")
+        assert (status, body["why"]) == (503, {"store": "No space left on device"})
+
+
+async def test_a_port_that_is_taken_is_noticed_when_binding() -> None:
+    health = Health(_Storing(), _Failing(), _Failing())
+    async with serving(HttpChannel("127.0.0.1", 0, health)) as port:
+        with pytest.raises(OSError) as refused:
+            HttpChannel("127.0.0.1", port, health).bind()
+        assert refused.value.errno == errno.EADDRINUSE
+
+
+async def test_it_is_run_again_on_the_same_port() -> None:
+    channel = HttpChannel("127.0.0.1", 0, Health(_Storing(), _Failing(), _Failing()))
+    channel.bind()
+    async with serving(channel) as first:
+        assert (await get(first, "/healthz"))[0] == 200
+    async with serving(channel) as second:
+        assert second == first
+        assert (await get(second, "/healthz"))[0] == 200

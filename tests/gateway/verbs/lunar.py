@@ -1,0 +1,61 @@
+"""The `lunar` command as a process of its own, and transcripts for it to look at."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from session import events, ids
+from session.events import Event, System
+from session.transcript import Transcript
+from tests.gateway.environment import cleared
+
+ROOT = Path(__file__).parents[3]
+LOCAL = "agent:main:cli:local"
+
+
+class Ran(NamedTuple):
+    """How a process ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+async def lunar(*arguments: str, cwd: Path, stdin: bytes = b"", **environment: str) -> Ran:
+    """Run `lunar` in a folder, with nothing of this machine's configuration."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gateway", *arguments,
+        cwd=cwd,
+        env=plain_environment(cwd) | environment,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, err = await asyncio.wait_for(process.communicate(stdin), 20)
+    assert process.returncode is not None
+    return Ran(process.returncode, out.decode(), err.decode())
+
+
+def plain_environment(home: Path) -> dict[str, str]:
+    return cleared(dict(os.environ)) | {"HOME": str(home), "PYTHONPATH": str(ROOT), "TZ": "UTC"}
+
+
+def path(data_dir: Path, session: str = LOCAL) -> Path:
+    return data_dir / "sessions" / ids.file_name(session)
+
+
+def wrote(data_dir: Path, *said: Event, session: str = LOCAL) -> Path:
+    """A transcript as the gateway writes it: a header, then these events."""
+    file = path(data_dir, session)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    header = System(name="session", content=session, format=events.FORMAT)
+    transcript = Transcript(file, writable=True, header=header)
+    try:
+        transcript.append([events.stamped(event) for event in said])
+    finally:
+        transcript.close()
+    return file
