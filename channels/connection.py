@@ -187,7 +187,7 @@ class _Conversation:
     # -- towards the client ----------------------------------------------------------------------
 
     async def _write(self, view: View, watch: Watch, after: str | None, reset: bool) -> None:
-        await self._send([self._welcome(view, watch, reset)])
+        await self._send([await self._welcome(view, watch, reset)])
         await self._replay(view, after, watch.cursor)
         while True:
             items = await self._outbox.take(view.pause)
@@ -197,14 +197,14 @@ class _Conversation:
             frames += await view.due()
             await self._send(frames)
 
-    def _welcome(self, view: View, watch: Watch, reset: bool) -> wire.Welcome:
+    async def _welcome(self, view: View, watch: Watch, reset: bool) -> wire.Welcome:
         return wire.Welcome(
             session_id=self._session.id,
             session=self._entry.secret or msgspec.UNSET,
             agent=self._session.agent,
             model=self._session.model,
             turns=self._session.turns,
-            running=view.running(watch.running),
+            running=await view.running(watch.running),
             reset=reset or msgspec.UNSET,
         )
 
@@ -213,10 +213,10 @@ class _Conversation:
             return
         if after is None:
             records = await self._session.before(until, REPLAYED)
-            await self._send([event_frame(view.event(record)) for record in records])
+            await self._send([event_frame(await view.event(record)) for record in records])
             return
         while records := await self._session.after(after, _CHUNK, until):
-            await self._send([event_frame(view.event(record)) for record in records])
+            await self._send([event_frame(await view.event(record)) for record in records])
             after = records[-1].cursor
 
     async def _frames(self, view: View, item: Item) -> list[wire.ServerFrame]:
@@ -225,7 +225,7 @@ class _Conversation:
                 return [await self._page(view, item)]
             case wire.Ack() | wire.Notice() | wire.Error() | wire.Result() | wire.ApprovalFrame():
                 return [item]
-        return view.frames(item)  # type: ignore[arg-type] # what is left are updates: Item is a union of both
+        return await view.frames(item)  # type: ignore[arg-type] # what is left are updates: Item is a union of both
 
     async def _page(self, view: View, asked: wire.History) -> wire.ServerFrame:
         wanted = asked.limit + 1 + (asked.before is not None)
@@ -238,7 +238,7 @@ class _Conversation:
         items: list[wire.EventItem] = []
         size = 0
         for record in reversed(kept):
-            item = view.event(record)
+            item = await view.event(record)
             size += len(record.line) + len(item.html or "") + 100
             if size > wire.MAX_SERVER_FRAME and items:
                 more = True

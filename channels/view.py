@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -13,6 +13,8 @@ from channels import wire
 from channels.base import Delta, Done, Running, Started, Stored, ToolActivity, Update
 from session import events
 from session.events import Assistant, Record, User
+
+T = TypeVar("T")
 
 _FIELD_KEPT = 64 * 1024  # characters of each field of an event that is too large for a frame
 
@@ -43,13 +45,13 @@ class Renderer(Protocol):
 class View(Protocol):
     """What a client asked to be shown."""
 
-    def event(self, record: Record) -> wire.EventItem:
+    async def event(self, record: Record) -> wire.EventItem:
         """One stored event."""
 
-    def running(self, running: Running | None) -> wire.RunningFrame | None:
+    async def running(self, running: Running | None) -> wire.RunningFrame | None:
         """The snapshot of a turn in progress; what follows continues it."""
 
-    def frames(self, update: Update) -> list[wire.ServerFrame]:
+    async def frames(self, update: Update) -> list[wire.ServerFrame]:
         """What a live update becomes at once."""
 
     async def due(self) -> list[wire.ServerFrame]:
@@ -101,20 +103,20 @@ class TextView:
 
     pause: float | None = None
 
-    def event(self, record: Record) -> wire.EventItem:
+    async def event(self, record: Record) -> wire.EventItem:
         return _item(record)
 
-    def running(self, running: Running | None) -> wire.RunningFrame | None:
+    async def running(self, running: Running | None) -> wire.RunningFrame | None:
         if running is None:
             return None
         return wire.RunningFrame(turn=running.turn, answers=running.answers, text=running.text)
 
-    def frames(self, update: Update) -> list[wire.ServerFrame]:
+    async def frames(self, update: Update) -> list[wire.ServerFrame]:
         match update:
             case Delta(turn, text):
                 return [wire.DeltaFrame(turn=turn, text=text)]
             case Stored(record):
-                return [event_frame(self.event(record))]
+                return [event_frame(await self.event(record))]
         return _common(update)
 
     async def due(self) -> list[wire.ServerFrame]:
@@ -125,7 +127,7 @@ class HtmlView:
     """`render: "html"`: the unfinished end of the reply is rendered again at most ten times a second."""
 
     INTERVAL = 0.1  # seconds
-    COSTLY = 8 * 1024  # characters that waited: rendering them may take milliseconds
+    COSTLY = 4 * 1024  # characters of a text that is rendered in a thread: it may take milliseconds
 
     def __init__(self, renderer: Renderer, clock: Callable[[], float] = time.monotonic) -> None:
         self._renderer = renderer
@@ -133,22 +135,28 @@ class HtmlView:
         self._turn = ""
         self._blocks: BlockRenderer | None = None
         self._waiting: list[str] = []
+        self._length = 0  # characters of the reply so far
         self._shown = 0.0
 
-    def event(self, record: Record) -> wire.EventItem:
+    async def event(self, record: Record) -> wire.EventItem:
         event = record.event
         said = event.content if isinstance(event, User | Assistant) else ""
-        return _item(record, self._renderer.render(said) if said else None)
+        if not said:
+            return _item(record)
+        return _item(record, await self._rendered(len(said), lambda: self._renderer.render(said)))
 
-    def running(self, running: Running | None) -> wire.RunningFrame | None:
+    async def _rendered(self, size: int, render: Callable[[], T]) -> T:
+        return await asyncio.to_thread(render) if size > self.COSTLY else render()
+
+    async def running(self, running: Running | None) -> wire.RunningFrame | None:
         if running is None:
             return None
         self._begin(running.turn)
         blocks = self._fed(running.text)
-        blocks.changed()
-        return wire.RunningFrame(turn=running.turn, answers=running.answers, blocks=blocks.html_blocks())
+        html = await self._rendered(self._length, lambda: (blocks.changed(), blocks.html_blocks())[1])
+        return wire.RunningFrame(turn=running.turn, answers=running.answers, blocks=html)
 
-    def frames(self, update: Update) -> list[wire.ServerFrame]:
+    async def frames(self, update: Update) -> list[wire.ServerFrame]:
         match update:
             case Delta(turn, text):
                 if turn != self._turn:
@@ -158,18 +166,19 @@ class HtmlView:
             case Stored(record):
                 if isinstance(record.event, Assistant):
                     self._begin(self._turn)
-                return [event_frame(self.event(record))]
+                return [event_frame(await self.event(record))]
             case Started(turn) | Done(turn):
                 self._begin(turn)
         return _common(update)
 
     def _begin(self, turn: str) -> None:
-        self._turn, self._blocks, self._waiting = turn, None, []
+        self._turn, self._blocks, self._waiting, self._length = turn, None, [], 0
 
     def _fed(self, text: str) -> BlockRenderer:
         if self._blocks is None:
             self._blocks = self._renderer.blocks()
         self._blocks.feed(text)
+        self._length += len(text)
         return self._blocks
 
     @property
@@ -181,10 +190,8 @@ class HtmlView:
     async def due(self) -> list[wire.ServerFrame]:
         if not self._waiting or self._clock() < self._shown + self.INTERVAL:
             return []
-        text, self._waiting = "".join(self._waiting), []
-        if len(text) > self.COSTLY:
-            changed = await asyncio.to_thread(lambda: self._fed(text).changed())
-        else:
-            changed = self._fed(text).changed()
+        blocks = self._fed("".join(self._waiting))
+        self._waiting = []
+        changed = await self._rendered(self._length, blocks.changed)
         self._shown = self._clock()
         return [wire.BlockFrame(turn=self._turn, index=index, html=html) for index, html in changed]

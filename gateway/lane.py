@@ -7,23 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 import structlog
-from msgspec.structs import replace
 
-from channels.base import Delta, Done, Receipt, Started, Stored, ToolActivity
+from channels.base import Receipt, Started
 from channels.errors import Refused
 from gateway.feed import Feed
-from session import events
-from session.conversation import Attempt, Conversation, tail
+from gateway.journal import Journal
+from gateway.turn import Ask, Runner, TurnEvent, of_turn
+from session.conversation import Attempt, Conversation
 from session.errors import StorageError
-from session.events import Assistant, Event, Record, System, ToolCall, ToolResult, User, closes
+from session.events import Assistant, Event, Record, System, ToolResult, User
 from session.ids import SessionId
 from session.store import Store
-from session.window import Exchange
 
 log = structlog.get_logger(__name__)
 
@@ -33,31 +32,10 @@ _RETRY_SECONDS = 1.0
 _LAST_WORDS = 2.0  # seconds that a stopped turn has to be closed before the lane is
 WALL_SECONDS = 300.0  # one attempt at a turn, tools included
 INTERRUPTED = "The tool was interrupted; whether it had an effect is not known."
-GAVE_UP = (
-    "Sorry, I could not answer this: the gateway was interrupted three times while trying. Please ask again."
-)
+GAVE_UP = "Sorry, I could not answer this: I was interrupted three times while trying. Please ask again."
 TOO_LONG = "Sorry, this took longer than five minutes and was ended. Please ask again, or ask for less."
 TOO_MANY = f"{MAX_WAITING} messages are waiting already. Please wait for an answer."
 BROKEN = "Sorry, something went wrong inside the gateway while answering. Please ask again."
-
-TurnEvent = Assistant | ToolCall | ToolResult | System
-TurnUpdate = Delta | ToolActivity
-
-
-class Ask(NamedTuple):
-    """What a turn is about: the exchanges before it, and its own messages and finished steps."""
-
-    session: SessionId
-    turn: str
-    history: list[Exchange]
-    current: Exchange
-
-
-class Runner(Protocol):
-    """Answers a turn: events to store, in batches, and updates to show; the last event closes the turn."""
-
-    def run(self, ask: Ask) -> AsyncGenerator[list[TurnEvent] | TurnUpdate]:
-        """An async generator that is resumed when what it yielded is on disk."""
 
 
 class Rules(NamedTuple):
@@ -81,18 +59,14 @@ class Lane:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.session = session
-        self.feed = Feed()
         self.held = 0  # how many channels hold the session; counted by the router's seats
         self.used = 0.0  # when the router last handed the lane out, monotonic seconds
-        self.conversation = self._nothing(rules)
-        self._store = store
+        self._journal = Journal(session, store, rules.history_turns, push=rules.push)
         self._runner = runner
         self._slots = slots
         self._rules = rules
         self._sleep = sleep
         self._arriving: dict[str, tuple[int, asyncio.Future[list[Record]]]] = {}
-        self._last_append: asyncio.Future[list[Record]] | None = None
-        self._stale = False  # set by a failed append: the file is read again before the next one
         self._closing = False
         self._worker: asyncio.Task[None] | None = None
         self._turn: asyncio.Task[None] | None = None  # the runner's task, None between turns
@@ -106,17 +80,17 @@ class Lane:
 
     async def open(self) -> None:
         """Read the transcript's tail; raises `StorageError` or `OSError`."""
-        self.conversation = await self._folded()
+        await self._journal.open()
 
-    @staticmethod
-    def _nothing(rules: Rules) -> Conversation:
-        return Conversation(rules.history_turns, push=rules.push)
+    @property
+    def conversation(self) -> Conversation:
+        """What is known of the session."""
+        return self._journal.conversation
 
-    async def _folded(self) -> Conversation:
-        conversation = self._nothing(self._rules)
-        for record in await self._store.recent(self.session, tail(self._rules.history_turns)):
-            conversation.apply(record)
-        return conversation
+    @property
+    def feed(self) -> Feed:
+        """Its live updates."""
+        return self._journal.feed
 
     def resume(self) -> None:
         """Begin what is open and not being worked on."""
@@ -127,11 +101,7 @@ class Lane:
     def idle(self) -> bool:
         """Whether nothing is running or waiting, and nobody holds the session."""
         working = self._worker is not None and not self._worker.done()
-        return not (working or self._appending or self.held) and self.conversation.settled
-
-    @property
-    def _appending(self) -> bool:
-        return self._last_append is not None and not self._last_append.done()
+        return not (working or self._journal.busy or self.held) and self.conversation.settled
 
     @property
     def working(self) -> bool:
@@ -172,23 +142,17 @@ class Lane:
         """Break off what runs and remove the transcript for good; False where there is none."""
         draining = self._closing
         await self.close()
-        found = await self._store.delete(self.session)
-        if broken_off := self.feed.running:
-            self.feed.publish(Done(broken_off.turn, "stopped", self.conversation.cursor or ""))
-        self.conversation = self._nothing(self._rules)
-        self._closing, self._stale = draining, False
+        found = await self._journal.erase()
+        self._closing = draining
         return found
 
     # -- messages --------------------------------------------------------------------------------
 
     async def submit(self, id: str, text: str, *, hold: float = 0.0, insistent: bool = False) -> Receipt:
-        """Store a message and see that it is answered; returns when it is on disk. Raises `Refused`.
-
-        `hold` and `insistent`: see `channels.base.InboundMessage`.
-        """
+        """Store a message (`channels.base.InboundMessage`); returns when it is on disk. Raises `Refused`."""
         if self._closing:
             raise Refused("shutting_down", "The gateway is restarting. Please send it again in a moment.")
-        await self._fresh()
+        await self._journal.fresh(self._attempt)
         if receipt := await self._repeat(id, text):
             return receipt
         batch: list[Event] = [User(content=text, id=id)]
@@ -198,7 +162,7 @@ class Lane:
             batch.append(System(name="turn_failed", turn=_new_turn(), answers=(id,), content=TOO_MANY))
         self._not_before = max(self._not_before, asyncio.get_running_loop().time() + hold)
         queued = self._turns_ahead()
-        stored = self._append(batch)
+        stored = self._journal.append(batch)
         self._arriving[id] = (hash(text), stored)
         stored.add_done_callback(lambda _: self._arrived(id))
         return Receipt(await self._cursor_of(stored), queued)
@@ -239,8 +203,8 @@ class Lane:
 
         Returns the cursor after them; raises `Refused`.
         """
-        await self._fresh()
-        return await self._cursor_of(self._append([events.stamped(event) for event in batch]))
+        await self._journal.fresh(self._attempt)
+        return await self._cursor_of(self._journal.append(batch))
 
     def stop(self) -> bool:
         """Stop the running turn, also one that waits for a slot; False where there is none."""
@@ -288,9 +252,8 @@ class Lane:
         async with self._slots:
             self._has_slot = True
             turn, messages = attempt.turn, attempt.messages
-            self._append(
-                [System(name="started", turn=turn, messages=messages, attempt=attempt.number)], False
-            )
+            begun = System(name="started", turn=turn, messages=messages, attempt=attempt.number)
+            self._journal.append([begun], sync=False)
             self.conversation.begin(attempt)
             self.feed.publish(Started(turn, messages, attempt.number))
             window = self.conversation.window
@@ -304,7 +267,7 @@ class Lane:
 
     async def _settle(self, attempt: Attempt, turn: asyncio.Task[None]) -> None:
         """See to it that the turn has its one closing event, and say that it is over."""
-        await self._all_appended()
+        await self._journal.quiet()
         if self._is_open(attempt):
             if turn.cancelled() and self._closing and not self._stopped:
                 return  # shutting down: it stays open
@@ -330,8 +293,6 @@ class Lane:
             ]
             await self._keep(attempt, list(results))
 
-    # -- the transcript --------------------------------------------------------------------------
-
     async def _keep(
         self, attempt: Attempt, batch: list[TurnEvent], limit: asyncio.Timeout | None = None
     ) -> None:
@@ -340,11 +301,11 @@ class Lane:
         left = deadline - clock() if limit and (deadline := limit.when()) is not None else None
         if limit:
             limit.reschedule(None)
-        complete = [_of_turn(event, attempt) for event in batch]
+        complete = [of_turn(event, attempt) for event in batch]
         while True:
-            await self._fresh()
+            await self._journal.fresh(self._attempt)
             try:
-                await asyncio.shield(self._append(complete))
+                await asyncio.shield(self._journal.append(complete))
             except StorageError as error:
                 self._log.warning("the turn waits for the disk", turn=attempt.turn, error=str(error))
                 await self._sleep(_RETRY_SECONDS)
@@ -352,51 +313,6 @@ class Lane:
                 break
         if limit and left is not None:
             limit.reschedule(clock() + left)
-
-    def _append(self, batch: Sequence[Event], sync: bool = True) -> asyncio.Future[list[Record]]:
-        # What is stored is applied and shown by the callback, also when the caller was cancelled meanwhile.
-        stored = self._store.append(self.session, [events.stamped(event) for event in batch], sync=sync)
-        stored.add_done_callback(self._stored)
-        self._last_append = stored
-        return stored
-
-    def _stored(self, stored: asyncio.Future[list[Record]]) -> None:
-        if stored.exception() is not None:
-            self._stale = True
-            return
-        for record in stored.result():
-            self.conversation.apply(record)
-            self.feed.publish(Stored(record))
-            if closes(record.event) is not None:
-                self._over(record)
-
-    def _over(self, record: Record) -> None:
-        event = record.event
-        outcome: Literal["completed", "stopped", "failed"] = "completed"
-        if isinstance(event, System):
-            outcome = "failed"
-        elif isinstance(event, Assistant) and event.finish == "stopped":
-            outcome = "stopped"
-        self.feed.publish(Done(getattr(event, "turn", None) or "", outcome, record.cursor))
-
-    async def _fresh(self) -> None:
-        """After a failed append, look at what the file really holds."""
-        while self._stale:
-            await self._all_appended()  # what is under way is either read here or applied later, not both
-            last = self._last_append
-            try:
-                fresh = await self._folded()
-            except (StorageError, OSError):
-                return
-            if self._last_append is not last:
-                continue  # something was stored while the file was read: this look at it is too old
-            if self._attempt and any(id in fresh.open for id in self._attempt.messages):
-                fresh.begin(self._attempt)
-            self.conversation, self._stale = fresh, False
-
-    async def _all_appended(self) -> None:
-        while self._last_append is not None and not self._last_append.done():
-            await asyncio.wait({self._last_append})
 
 
 def _fault(turn: asyncio.Task[None]) -> BaseException | None:
@@ -410,13 +326,3 @@ def _new_turn() -> str:
 
 def _failed(public: str) -> System:
     return System(name="turn_failed", content=public)
-
-
-def _of_turn(event: TurnEvent, attempt: Attempt) -> TurnEvent:
-    """The event with its turn, and with the messages that it answers where it closes the turn."""
-    closing = (isinstance(event, Assistant) and event.finish != "tool_calls") or (
-        isinstance(event, System) and event.name == "turn_failed"
-    )
-    if isinstance(event, Assistant | System) and closing:
-        event = replace(event, answers=attempt.messages)
-    return replace(event, turn=attempt.turn)

@@ -7,30 +7,23 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from session import ids
-from session.errors import BadEvent, BadSessionId, SessionError, StorageError
-from session.events import Event, Record, System, User
+from session.errors import BadEvent, SessionError, StorageError
+from session.events import Event, Record, User
 from session.files import OpenFiles
 from session.hints import OpenLog
 from session.ids import SessionId
+from session.listing import Entry, entries, id_of, remove
 from session.lock import DirectoryLock
-from session.transcript import Transcript, sync_directory
+from session.transcript import Transcript
 
 T = TypeVar("T")
-
-
-class Entry(NamedTuple):
-    """One line of the listing: bytes on disk and the time of the last change, in seconds since the epoch."""
-
-    session: SessionId
-    size: int
-    modified: float
 
 
 class _Append(NamedTuple):
@@ -270,8 +263,13 @@ class Store:
     def _task(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._finished)
         return task
+
+    def _finished(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever asked may be gone: that is no "exception never retrieved"
 
     async def _run(self, work: Callable[..., T], *args: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work, *args)
@@ -282,56 +280,3 @@ class Store:
 
 def _opens(event: Event) -> bool:
     return isinstance(event, User) and event.id is not None
-
-
-def id_of(path: Path) -> SessionId:
-    """The session id of a transcript's file; of a shortened name, from the header in its first line."""
-    if not ids.is_shortened(path.name):
-        return ids.from_file_name(path.name)
-    transcript = Transcript(path, writable=False)
-    try:
-        first = transcript.after(None, 1)
-    finally:
-        transcript.close()
-    header = first[0].event if first else None
-    named = header.content if isinstance(header, System) and header.name == "session" else None
-    if named and ids.file_name(named) == path.name:
-        return SessionId(named)
-    raise BadSessionId(f"{path.name} has no header that names its session")
-
-
-def entries(data_dir: Path) -> Iterator[Entry]:
-    """Every session of a data directory, in no order; reads names, sizes and times, not contents.
-
-    Files whose names are no session's are passed over.
-    """
-    try:
-        directory = os.scandir(data_dir / "sessions")
-    except FileNotFoundError:
-        return
-    with directory:
-        for entry in directory:
-            if not entry.name.endswith(ids.SUFFIX):
-                continue
-            try:
-                short = ids.is_shortened(entry.name)
-                session = id_of(Path(entry.path)) if short else ids.from_file_name(entry.name)
-                status = entry.stat()
-            except (SessionError, OSError):
-                continue
-            yield Entry(session, status.st_size, status.st_mtime)
-
-
-def remove(data_dir: Path, session: SessionId) -> bool:
-    """Delete a session's transcript and torn tails from the disk; False where there is none."""
-    folder, name = data_dir / "sessions", ids.file_name(session)
-    found = False
-    for path in [folder / name, *folder.glob(f"{name}.torn-*")]:
-        try:
-            path.unlink()
-            found = True
-        except FileNotFoundError:
-            continue
-    if found:
-        sync_directory(folder)
-    return found

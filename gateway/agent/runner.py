@@ -17,7 +17,7 @@ from gateway.agent import prompt, tools
 from gateway.agent.model_errors import ContextTooLong, ModelError
 from gateway.agent.reply import Finish, Text
 from gateway.agent.tools import Outcome, Toolbox
-from gateway.lane import Ask, TurnEvent, TurnUpdate
+from gateway.turn import Ask, TurnEvent, TurnUpdate
 from session.events import Assistant, System, ToolCall, ToolResult, Usage
 from session.window import Exchange
 

@@ -15,7 +15,7 @@ import msgspec
 
 from gateway import ask, config_file
 from gateway.errors import CannotCreate, Held, NoSuchSession, NotRunning, Unreadable
-from session import ids, store
+from session import ids, listing
 from session.errors import SessionError, StoreLocked
 from session.events import Assistant, Event, System, ToolCall, ToolResult, Unknown, User
 from session.ids import SessionId
@@ -43,7 +43,7 @@ def list_(config: str | None, as_json: bool) -> int:
     """Print every session, latest first."""
     data_dir = config_file.load(config).data_dir
     with _disk():
-        found = sorted(store.entries(data_dir), key=lambda entry: -entry.modified)
+        found = sorted(listing.entries(data_dir), key=lambda entry: -entry.modified)
     if as_json:
         for entry in found:
             _print_json(session=entry.session, bytes=entry.size, modified=_iso(entry.modified))
@@ -74,7 +74,7 @@ def verify(config: str | None, sessions: list[str], as_json: bool) -> int:
     data_dir = config_file.load(config).data_dir
     with _disk():
         names = [_find(data_dir, name) for name in sessions]
-        names = names or [entry.session for entry in store.entries(data_dir)]
+        names = names or [entry.session for entry in listing.entries(data_dir)]
     damaged = 0
     for name in sorted(names):
         try:
@@ -113,7 +113,7 @@ def _delete_alone(data_dir: Path, session: SessionId) -> None:
     lock = DirectoryLock(data_dir)
     try:
         lock.acquire()
-        store.remove(data_dir, session)
+        listing.remove(data_dir, session)
     except StoreLocked as error:
         raise Held(f"A gateway is running but does not answer: {error}.") from error
     except OSError as error:
@@ -153,7 +153,7 @@ def _find(data_dir: Path, session: str) -> SessionId:
             continue
         if _path(data_dir, id).exists():
             return SessionId(id)
-    known = [entry.session for entry in store.entries(data_dir)]
+    known = [entry.session for entry in listing.entries(data_dir)]
     near = difflib.get_close_matches(session, known, 1, 0.5)
     hint = f"Did you mean {near[0]}?" if near else "`lunar sessions list` shows all."
     raise NoSuchSession(_printable(f"There is no session {session}. {hint}"))

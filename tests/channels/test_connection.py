@@ -12,7 +12,7 @@ import pytest
 from channels import connection, wire
 from channels.connection import Entry, House, serve
 from channels.errors import Refused
-from gateway.lane import Ask
+from gateway.turn import Ask
 from session.events import Assistant
 from session.ids import AgentId
 from tests.fakes.gateway import Gateway, ScriptedRunner, cli

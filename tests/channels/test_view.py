@@ -62,33 +62,33 @@ COMMON = [
 @pytest.mark.parametrize(("update", "frame"), COMMON)
 async def test_what_both_views_show_alike(update: Any, frame: wire.ServerFrame) -> None:
     for view in (TextView(), HtmlView(_Renderer())):
-        assert view.frames(update) == [frame]
+        assert await view.frames(update) == [frame]
         assert await view.due() == []
         assert view.pause is None
 
 
 async def test_text_is_shown_at_once() -> None:
     view = TextView()
-    assert view.frames(Delta("t", "a")) == [wire.DeltaFrame(turn="t", text="a")]
+    assert await view.frames(Delta("t", "a")) == [wire.DeltaFrame(turn="t", text="a")]
     assert await view.due() == []
     record = _record(User(content="Hello", id="m1"))
-    [frame] = view.frames(Stored(record))
+    [frame] = await view.frames(Stored(record))
     assert isinstance(frame, wire.EventFrame)
     assert json.loads(bytes(frame.event)) == {"role": "user", "content": "Hello", "id": "m1"}
     assert frame.html is None
-    running = view.running(Running("t", ("m1",), "so far"))
+    running = await view.running(Running("t", ("m1",), "so far"))
     assert running == wire.RunningFrame(turn="t", answers=("m1",), text="so far")
-    assert view.running(None) is None
+    assert await view.running(None) is None
 
 
 async def test_html_is_rendered_at_most_ten_times_a_second() -> None:
     clock = _Clock()
     view = HtmlView(_Renderer(), clock)
-    view.frames(Started("t", ("m1",), 1))
-    assert view.frames(Delta("t", "One")) == []
+    await view.frames(Started("t", ("m1",), 1))
+    assert await view.frames(Delta("t", "One")) == []
     assert view.pause == 0.0
     assert await view.due() == [wire.BlockFrame(turn="t", index=0, html="<One>")]
-    view.frames(Delta("t", " and\n\ntwo"))
+    await view.frames(Delta("t", " and\n\ntwo"))
     assert await view.due() == []
     assert view.pause == pytest.approx(HtmlView.INTERVAL)
     clock.now += HtmlView.INTERVAL
@@ -103,40 +103,40 @@ async def test_html_is_rendered_at_most_ten_times_a_second() -> None:
 async def test_blocks_begin_anew_after_each_stored_answer() -> None:
     clock = _Clock()
     view = HtmlView(_Renderer(), clock)
-    view.frames(Started("t", ("m1",), 1))
-    view.frames(Delta("t", "Let me see."))
-    [frame] = view.frames(Stored(_record(Assistant(content="Let me see.", finish="tool_calls"))))
+    await view.frames(Started("t", ("m1",), 1))
+    await view.frames(Delta("t", "Let me see."))
+    [frame] = await view.frames(Stored(_record(Assistant(content="Let me see.", finish="tool_calls"))))
     assert isinstance(frame, wire.EventFrame)
     assert frame.html == "<Let me see.>"
     assert await view.due() == []  # what waited is in the event
-    view.frames(Delta("t", "It is late."))
+    await view.frames(Delta("t", "It is late."))
     assert await view.due() == [wire.BlockFrame(turn="t", index=0, html="<It is late.>")]
     clock.now += 1
-    view.frames(Started("t", ("m1",), 2))
-    view.frames(Delta("t", "Again"))
+    await view.frames(Started("t", ("m1",), 2))
+    await view.frames(Delta("t", "Again"))
     assert await view.due() == [wire.BlockFrame(turn="t", index=0, html="<Again>")]
 
 
 async def test_the_snapshot_is_continued() -> None:
     view = HtmlView(_Renderer(), _Clock())
-    running = view.running(Running("t", ("m1",), "One\n\ntw"))
+    running = await view.running(Running("t", ("m1",), "One\n\ntw"))
     assert running == wire.RunningFrame(turn="t", answers=("m1",), blocks=["<One>", "<tw>"])
-    view.frames(Delta("t", "o"))
+    await view.frames(Delta("t", "o"))
     assert await view.due() == [wire.BlockFrame(turn="t", index=1, html="<two>")]
 
 
 async def test_a_lot_of_text_is_rendered_off_the_loop_with_the_same_result() -> None:
     view = HtmlView(_Renderer(), _Clock())
     text = "x" * (HtmlView.COSTLY + 1)
-    view.frames(Delta("t", text))
+    await view.frames(Delta("t", text))
     assert await view.due() == [wire.BlockFrame(turn="t", index=0, html=f"<{text}>")]
 
 
-def test_only_what_people_and_the_agent_say_is_rendered() -> None:
+async def test_only_what_people_and_the_agent_say_is_rendered() -> None:
     view = HtmlView(_Renderer())
-    assert view.event(_record(User(content="a"))).html == "<a>"
-    assert view.event(_record(Assistant(content=""))).html is None
-    assert view.event(_record(System(name="note", content="a"))).html is None
+    assert (await view.event(_record(User(content="a")))).html == "<a>"
+    assert (await view.event(_record(Assistant(content="")))).html is None
+    assert (await view.event(_record(System(name="note", content="a")))).html is None
 
 
 @pytest.mark.parametrize(
@@ -148,9 +148,9 @@ def test_only_what_people_and_the_agent_say_is_rendered() -> None:
         System(name="setting", value=["z" * 2_000_000]),
     ],
 )
-def test_an_event_that_is_too_large_for_a_frame_is_cut(event: Event) -> None:
+async def test_an_event_that_is_too_large_for_a_frame_is_cut(event: Event) -> None:
     for view in (TextView(), HtmlView(_Renderer())):
-        item = view.event(_record(event))
+        item = await view.event(_record(event))
         assert item.truncated
         frame = wire.EventFrame(cursor=item.cursor, event=item.event, html=item.html, truncated=True)
         assert len(wire.encode(frame)) <= wire.MAX_SERVER_FRAME

@@ -12,8 +12,9 @@ from channels.connection import House
 from gateway.about import About
 from gateway.control import Controls
 from gateway.health import Health
-from gateway.lane import Ask, Lane, Rules, TurnEvent, TurnUpdate
+from gateway.lane import Lane, Rules
 from gateway.router import Agent, Router
+from gateway.turn import Ask, TurnEvent, TurnUpdate
 from session.events import Assistant, Event
 from session.ids import AgentId, Peer, PeerId, Provider, SessionId
 from session.store import Store

@@ -12,7 +12,8 @@ import pytest
 from channels.base import Delta, Receipt, Started, ToolActivity
 from channels.errors import Refused
 from gateway import lane as lane_module
-from gateway.lane import BROKEN, GAVE_UP, INTERRUPTED, TOO_LONG, Ask, Lane
+from gateway.lane import BROKEN, GAVE_UP, INTERRUPTED, TOO_LONG, Lane
+from gateway.turn import Ask
 from session import events, transcript
 from session.conversation import Conversation
 from session.events import Assistant, Event, System, ToolCall, ToolResult, User
@@ -425,7 +426,7 @@ async def test_what_is_stored_while_the_file_is_read_again_is_not_forgotten(
         with pytest.raises(Refused):
             await lane.submit("m1", "Lost")
         looked, go_on = asyncio.Event(), asyncio.Event()
-        real = lane._folded
+        real = lane._journal._folded
 
         async def folded() -> Conversation:
             found = await real()
@@ -434,7 +435,7 @@ async def test_what_is_stored_while_the_file_is_read_again_is_not_forgotten(
                 await go_on.wait()
             return found
 
-        monkeypatch.setattr(lane, "_folded", folded)
+        monkeypatch.setattr(lane._journal, "_folded", folded)
         slow = asyncio.create_task(lane.submit("m2", "slow"))
         await looked.wait()
         await lane.submit("m3", "quick")
@@ -460,7 +461,7 @@ async def test_an_event_is_taken_in_once_though_the_file_is_read_again(folder: P
         told = [json.dumps(event.content) for event in watcher.events if isinstance(event, User | Assistant)]
         assert told == seen
         assert len(set(told)) == len(told)
-        refolded = await lane._folded()
+        refolded = await lane._journal._folded()
         assert refolded.window.size == lane.conversation.window.size
         assert refolded.cursor == lane.conversation.cursor
 

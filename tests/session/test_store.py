@@ -13,7 +13,8 @@ import pytest
 from session.errors import BadCursor, StoreLocked
 from session.events import System
 from session.ids import SessionId
-from session.store import Entry, Store, entries
+from session.listing import Entry, entries
+from session.store import Store
 from tests.session.disk import Disk
 from tests.session.stores import (
     HERE,

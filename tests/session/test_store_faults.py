@@ -14,7 +14,8 @@ import pytest
 from session import ids
 from session.errors import BadEvent, StorageError
 from session.events import ToolCall
-from session.store import Store, id_of
+from session.listing import id_of
+from session.store import Store
 from session.transcript import Transcript
 from tests.session.disk import Disk
 from tests.session.stores import (

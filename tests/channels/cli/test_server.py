@@ -16,7 +16,7 @@ from channels.base import Delta, ToolActivity
 from channels.cli.server import CliChannel, UnknownName, _Lines, _SocketDoor
 from channels.connection import House
 from channels.errors import Refused, SocketInUse
-from gateway.lane import Ask
+from gateway.turn import Ask
 from session.events import Assistant, ToolCall, ToolResult
 from tests.fakes.gateway import Gate, Gateway, ScriptedRunner, asked
 from tests.fakes.ndjson import Client

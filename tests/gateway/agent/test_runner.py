@@ -19,7 +19,7 @@ from gateway.agent.runner import (
     AgentRunner,
 )
 from gateway.agent.tools import Tool, Toolbox
-from gateway.lane import Ask
+from gateway.turn import Ask
 from session import events
 from session.events import Assistant, System, ToolCall, ToolResult, User
 from session.ids import SessionId

@@ -1,0 +1,102 @@
+"""One session's transcript, what is known of it, and who is watching: kept in step."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Literal
+
+from channels.base import Done, Stored
+from gateway.feed import Feed
+from session import events
+from session.conversation import Attempt, Conversation, tail
+from session.errors import StorageError
+from session.events import Assistant, Event, Record, System, closes
+from session.ids import SessionId
+from session.store import Store
+
+
+class Journal:
+    """What is appended is applied to the conversation and shown to the watchers when it is on disk."""
+
+    def __init__(self, session: SessionId, store: Store, history_turns: int, *, push: bool) -> None:
+        self.session = session
+        self.feed = Feed()
+        self.conversation = Conversation(history_turns, push=push)
+        self._history_turns = history_turns
+        self._push = push
+        self._store = store
+        self._last: asyncio.Future[list[Record]] | None = None  # the newest append
+        self._stale = False  # set by a failed append: the file is read again before the next one
+
+    async def open(self) -> None:
+        """Read the transcript's tail; raises `StorageError` or `OSError`."""
+        self.conversation = await self._folded()
+
+    async def _folded(self) -> Conversation:
+        conversation = Conversation(self._history_turns, push=self._push)
+        for record in await self._store.recent(self.session, tail(self._history_turns)):
+            conversation.apply(record)
+        return conversation
+
+    @property
+    def busy(self) -> bool:
+        """Whether an append is under way."""
+        return self._last is not None and not self._last.done()
+
+    def append(self, batch: Sequence[Event], *, sync: bool = True) -> asyncio.Future[list[Record]]:
+        """Store the events; whoever waits for it must shield it."""
+        # What is stored is applied and shown by the callback, also when the caller was cancelled meanwhile.
+        stored = self._store.append(self.session, [events.stamped(event) for event in batch], sync=sync)
+        stored.add_done_callback(self._stored)
+        self._last = stored
+        return stored
+
+    def _stored(self, stored: asyncio.Future[list[Record]]) -> None:
+        if stored.exception() is not None:
+            self._stale = True
+            return
+        for record in stored.result():
+            self.conversation.apply(record)
+            self.feed.publish(Stored(record))
+            if closes(record.event) is not None:
+                self.feed.publish(_done(record))
+
+    async def fresh(self, running: Attempt | None) -> None:
+        """After a failed append, look at what the file really holds; `running` goes on where it is open."""
+        while self._stale:
+            await self.quiet()  # what is under way is either read here or applied later, not both
+            last = self._last
+            try:
+                fresh = await self._folded()
+            except (StorageError, OSError):
+                return
+            if self._last is not last:
+                continue  # something was stored while the file was read: this look at it is too old
+            if running and any(id in fresh.open for id in running.messages):
+                fresh.begin(running)
+            self.conversation, self._stale = fresh, False
+
+    async def quiet(self) -> None:
+        """Wait until no append is under way."""
+        while self._last is not None and not self._last.done():
+            await asyncio.wait({self._last})
+
+    async def erase(self) -> bool:
+        """Remove the transcript for good and begin with nothing; False where there was none."""
+        found = await self._store.delete(self.session)
+        if broken_off := self.feed.running:
+            self.feed.publish(Done(broken_off.turn, "stopped", self.conversation.cursor or ""))
+        self.conversation = Conversation(self._history_turns, push=self._push)
+        self._stale = False
+        return found
+
+
+def _done(record: Record) -> Done:
+    event = record.event
+    outcome: Literal["completed", "stopped", "failed"] = "completed"
+    if isinstance(event, System):
+        outcome = "failed"
+    elif isinstance(event, Assistant) and event.finish == "stopped":
+        outcome = "stopped"
+    return Done(getattr(event, "turn", None) or "", outcome, record.cursor)
