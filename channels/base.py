@@ -183,8 +183,8 @@ class Session(Protocol):
 class Inbox(Protocol):
     """The way in."""
 
-    async def session(self, peer: Peer, agent: AgentId | None = None) -> Session:
-        """Open the peer's session; raises `Refused`."""
+    async def session(self, peer: Peer, agent: AgentId | None = None, *, operator: bool = False) -> Session:
+        """Open the peer's session, for an operator of the gateway or anybody else; raises `Refused`."""
 
     async def submit(self, message: InboundMessage) -> Receipt | Answer:
         """Store a message without holding its session; raises `Refused`."""

@@ -88,7 +88,7 @@ async def serve(carrier: Carrier, door: Door, house: House) -> None:
     try:
         hello = await _greeting(carrier)
         entry = door.enter(hello)
-        session = await house.inbox.session(entry.peer, entry.agent)
+        session = await house.inbox.session(entry.peer, entry.agent, operator=entry.operator)
         try:
             await _Conversation(carrier, door, house, entry, session).run(hello)
         finally:

@@ -83,6 +83,7 @@ def parser() -> argparse.ArgumentParser:
 
     status = verbs.add("status", "ask the running gateway how it is", _status)
     status.add_argument("--json", action="store_true", help="print JSON")
+    _add_pairing(_Verbs(verbs.add("pairing", "say who may talk to the running gateway's Telegram bot")))
     verbs.add("check", "look for problems in the configuration", _check)
     return lunar
 
@@ -119,6 +120,32 @@ def _status(args: argparse.Namespace) -> int:
     from gateway.verbs import status
 
     return status.main(args.config, args.json)
+
+
+def _add_pairing(verbs: _Verbs) -> None:
+    listing = verbs.add("list", "list who waits with a code, and who was let in", _pairing_list)
+    listing.add_argument("--json", action="store_true", help="print JSON")
+    verbs.add("approve", "let in whoever was told a code", _approve).add_argument("code", metavar="CODE", help="the code")
+    revoke = verbs.add("revoke", "let somebody in no more", _revoke)
+    revoke.add_argument("peer", metavar="PEER", help="as `list` shows it, such as user:123456")
+
+
+def _pairing_list(args: argparse.Namespace) -> int:
+    from gateway.verbs import pairing
+
+    return pairing.list_(args.config, args.json)
+
+
+def _approve(args: argparse.Namespace) -> int:
+    from gateway.verbs import pairing
+
+    return pairing.approve(args.config, args.code)
+
+
+def _revoke(args: argparse.Namespace) -> int:
+    from gateway.verbs import pairing
+
+    return pairing.revoke(args.config, args.peer)
 
 
 def _check(args: argparse.Namespace) -> int:

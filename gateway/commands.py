@@ -25,6 +25,13 @@ class Scene(Protocol):
     async def note(self, event: System) -> None:
         """Store an event in the session's transcript; raises `Refused`."""
 
+    @property
+    def operator(self) -> bool:
+        """Whether an operator of the gateway sent it."""
+
+    async def approve(self, code: str) -> str:
+        """Let in whoever was told this pairing code; returns what to say."""
+
     def status(self) -> list[tuple[str, str]]:
         """What `/status` says, label by label."""
 
@@ -43,6 +50,7 @@ class Command(NamedTuple):
     name: str
     summary: str
     run: Callable[[Scene, Call], Awaitable[str]]
+    operators: bool = False  # whether it is for operators alone
 
 
 async def _new(scene: Scene, call: Call) -> str:
@@ -62,9 +70,18 @@ async def _status(scene: Scene, call: Call) -> str:
     return "\n".join(f"{label}: {value}" for label, value in scene.status())
 
 
+async def _approve(scene: Scene, call: Call) -> str:
+    if not call.argument.strip():
+        return "Which code? /approve CODE"
+    said = await scene.approve(call.argument.strip())
+    await scene.note(System(name="note", content="/approve", id=call.id))
+    return said
+
+
 async def _help(scene: Scene, call: Call) -> str:
-    width = max(len(command.name) for command in COMMANDS.values())
-    rows = [f"/{command.name:<{width}}  {command.summary}" for command in COMMANDS.values()]
+    shown = [command for command in COMMANDS.values() if scene.operator or not command.operators]
+    width = max(len(command.name) for command in shown)
+    rows = [f"/{command.name:<{width}}  {command.summary}" for command in shown]
     return "\n".join([*rows, "A message that begins with // is sent with one /."])
 
 
@@ -74,6 +91,7 @@ COMMANDS = {
         Command("new", "begin a new conversation", _new),
         Command("stop", "stop the reply that is being written", _stop),
         Command("status", "say what is going on", _status),
+        Command("approve", "let in whoever was told this code: /approve CODE", _approve, operators=True),
         Command("help", "list the commands", _help),
     )
 }

@@ -168,11 +168,40 @@ class Webchat(_Section):
     enabled: bool = True
 
 
+class Telegram(_Section):
+    """A Telegram bot; on as soon as there is a token."""
+
+    enabled: bool = True
+    bot_token: Secret = None
+    api_url: HttpUrl = "https://api.telegram.org"
+    mode: Literal["polling", "webhook"] = "polling"
+    webhook_url: HttpUrl = None
+    allow: tuple[str, ...] | None = None
+    streaming: Literal["edit", "draft", "off"] = "edit"
+    groups: Literal["addressed", "all"] = "addressed"
+    group_context: WholeNumber = Field(default=0, ge=0, le=50)
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Telegram:
+        if self.mode == "webhook" and not self.webhook_url:
+            raise ValueError(
+                "channels.telegram.webhook_url: mode webhook needs the address at which Telegram reaches "
+                "this gateway, such as https://chat.example.org"
+            )
+        return self
+
+    @property
+    def active(self) -> bool:
+        """Whether there is a bot to run."""
+        return self.enabled and self.bot_token is not None
+
+
 class Channels(_Section):
     """How people reach us."""
 
     cli: Cli = Cli()
     webchat: Webchat = Webchat()
+    telegram: Telegram = Telegram()
 
 
 class Config(_Section):

@@ -203,6 +203,7 @@ def _with_secrets(data: dict[str, Any]) -> tuple[dict[str, Any], dict[KeyPath, s
         (("http", "token"), "LUNAR_HTTP_TOKEN"),
         ((*model, "api_key"), "OPENAI_API_KEY"),
         ((*model, "base_url"), "OPENAI_BASE_URL"),
+        (("channels", "telegram", "bot_token"), "TELEGRAM_BOT_TOKEN"),
     ):
         found = _ambient(variable)
         if found and _at(data, path) in (None, ""):
@@ -228,7 +229,8 @@ def _ambient(name: str) -> str | None:
 
 def secrets(config: Config) -> list[str]:
     """Every secret that the configuration holds, for the log to mask."""
-    held = [config.http.token, *(model.api_key for model in config.models.values())]
+    telegram = config.channels.telegram.bot_token
+    held = [config.http.token, telegram, *(model.api_key for model in config.models.values())]
     return [secret.get_secret_value() for secret in held if secret]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from channels.errors import Refused
 from gateway.about import About
@@ -29,7 +29,32 @@ async def _delete(controls: Controls, args: Mapping[str, Any]) -> Any:
     return {"deleted": await controls.router.delete_session(ids.SessionId(session))}
 
 
-VERBS: dict[str, Verb] = {"status": _status, "delete": _delete}
+async def _pairing(controls: Controls, args: Mapping[str, Any]) -> Any:
+    if controls.strangers is None:
+        raise Refused("not_found", "No channel with pairing is running: is there a Telegram bot token?")
+    match args:
+        case {"approve": str(code)}:
+            approved, said = await controls.strangers.approve(code)
+            return {"approved": approved, "said": said}
+        case {"revoke": str(peer)}:
+            return {"revoked": await controls.strangers.revoke(peer)}
+    return await controls.strangers.known()
+
+
+VERBS: dict[str, Verb] = {"status": _status, "delete": _delete, "pairing": _pairing}
+
+
+class Strangers(Protocol):
+    """People who want to be let in: `gateway.strangers.Strangers`."""
+
+    async def approve(self, code: str) -> tuple[bool, str]:
+        """Let in whoever was told this code; returns whether that worked, and what to say."""
+
+    async def revoke(self, peer: str) -> bool:
+        """Let a peer in no more; False where it was not let in."""
+
+    async def known(self) -> dict[str, Any]:
+        """Who waits with a code, and who was let in."""
 
 
 class Controls:
@@ -38,6 +63,7 @@ class Controls:
     def __init__(self, router: Router, about: About) -> None:
         self.router = router
         self.about = about
+        self.strangers: Strangers | None = None  # set while a channel with pairing runs
 
     async def control(self, verb: str, args: Mapping[str, Any]) -> Any:
         """Carry out a verb and return its data; raises `Refused`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import importlib
 import signal
 import time
 from collections.abc import Callable, Coroutine
@@ -26,6 +27,7 @@ from gateway.agent.demo_texts import DEMO_NOTICE
 from gateway.agent.models import Models
 from gateway.agent.runner import AgentRunner
 from gateway.agent.tools import Toolbox
+from gateway.commands import COMMANDS
 from gateway.config import Agent as AgentSettings
 from gateway.config import Config
 from gateway.control import Controls
@@ -34,13 +36,16 @@ from gateway.health import Health
 from gateway.http import HttpChannel
 from gateway.lane import Lane, Rules
 from gateway.router import Agent, Router
+from gateway.strangers import Strangers
 from gateway.supervise import Supervisor
+from session import ids
 from session.errors import StoreLocked
 from session.ids import AgentId, SessionId
 from session.store import Store
 
 log = structlog.get_logger(__name__)
 
+PUSHED = frozenset({"telegram"})  # providers whose replies count as open until they are delivered
 _SWEEP_SECONDS = 15.0
 _PROBE_SECONDS = 2.0
 
@@ -60,7 +65,8 @@ class Daemon:
         slots = asyncio.Semaphore(config.queue.running)
         agents = {name: self._agent(name, agent, slots) for name, agent in config.agents.items()}
         self._router = Router(self._store, agents, self._about.session)
-        self._house = House(self._router, Controls(self._router, self._about), HtmlRenderer())
+        self._controls = Controls(self._router, self._about)
+        self._house = House(self._router, self._controls, HtmlRenderer())
         webchat = [self._webchat()] if config.channels.webchat.enabled else []
         self._http = HttpChannel(config.http.host, config.http.port, self._health, webchat)
         self._stop = asyncio.Event()
@@ -76,7 +82,9 @@ class Daemon:
         rules = Rules(settings.history_turns, self._config.queue.mode)
 
         def lane(session: SessionId) -> Lane:
-            return Lane(session, self._store, runner, slots, rules)
+            _, peer = ids.parse(session)
+            mine = rules._replace(push=peer.provider in PUSHED)
+            return Lane(session, self._store, runner, slots, mine)
 
         model = settings.model
         return Agent(
@@ -111,7 +119,7 @@ class Daemon:
             )
             if self._greet:
                 self._greet(url, self._config.data_dir)
-            self._chore(self._resume())
+            self._chore(self._go_on())
             self._chore(self._introduce())
             self._chore(self._tend())
             await self._stop.wait()
@@ -181,6 +189,33 @@ class Daemon:
         await self._store.close()
         log.info("stopped")
 
+    def _telegram(self) -> None:
+        from channels.telegram.channel import Settings, TelegramChannel
+        from channels.telegram.pairing import FILE, Pairing
+
+        told = self._config.channels.telegram
+        assert told.bot_token is not None
+        settings = Settings(
+            bot_token=told.bot_token.get_secret_value(),
+            api_url=told.api_url or "",
+            mode=told.mode,
+            webhook_url=told.webhook_url,
+            allow=told.allow,
+            streaming=told.streaming,
+            groups=told.groups,
+            group_context=told.group_context,
+        )
+        pairing = Pairing(self._config.data_dir / FILE)
+        shown = [(c.name, c.summary) for c in COMMANDS.values() if not c.operators]
+        channel = TelegramChannel(settings, self._router, self._config.data_dir, pairing, shown)
+        strangers = Strangers(pairing)
+        self._controls.strangers = strangers
+        self._router.approve = strangers.approve
+        self._router.employ(channel.courier)
+        if channel.webhook_path:
+            self._http.hook(channel.webhook_path, channel.webhook)
+        self._supervisor.start(channel)
+
     # -- chores ----------------------------------------------------------------------------------
 
     def _chore(self, work: Coroutine[Any, Any, None]) -> None:
@@ -193,7 +228,11 @@ class Daemon:
         if not chore.cancelled() and chore.exception():
             log.error("a chore broke", exc_info=chore.exception())
 
-    async def _resume(self) -> None:
+    async def _go_on(self) -> None:
+        if self._config.channels.telegram.active:
+            # Its library takes a third of a second to import: the others are served meanwhile.
+            await asyncio.to_thread(importlib.import_module, "channels.telegram.channel")
+            self._telegram()
         resumed = await self._router.resume()
         if resumed:
             log.info("going on with what was left open", sessions=resumed)

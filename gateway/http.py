@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from aiohttp import web
 
 from gateway.health import Health, Verdict
+
+# The secret that came along, and the body -> an HTTP status.
+Hook = Callable[[str | None, bytes], Awaitable[int]]
 
 
 class Routes(Protocol):
@@ -29,7 +32,12 @@ class HttpChannel:
         self._port = port
         self._health = health
         self._channels = channels
+        self._hooks: dict[str, Hook] = {}
         self._socket: socket.socket | None = None
+
+    def hook(self, path: str, receive: Hook) -> None:
+        """Let somebody's server bring something to this path, by POST; `receive` gives the HTTP status."""
+        self._hooks[path] = receive
 
     def bind(self) -> None:
         """Listen; raises `OSError` where the address is taken or not ours."""
@@ -67,9 +75,16 @@ class HttpChannel:
         app = web.Application()
         app.router.add_get("/healthz", self._live)
         app.router.add_get("/readyz", self._ready)
+        app.router.add_post("/{path:.+}", self._brought)
         for channel in self._channels:
             channel.attach(app)
         return app
+
+    async def _brought(self, request: web.Request) -> web.Response:
+        if (receive := self._hooks.get(request.path)) is None:
+            return web.Response(status=404)
+        secret = request.headers.get("X-Telegram-Bot-Api-Secret-Token")
+        return web.Response(status=await receive(secret, await request.read()))
 
     async def _live(self, request: web.Request) -> web.Response:
         return _answer(self._health.live())

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Literal
 
+import structlog
+
 from channels.base import Done, Stored
+from channels.errors import Refused
 from gateway.feed import Feed
 from session import events
 from session.conversation import Attempt, Conversation, tail
@@ -14,6 +18,8 @@ from session.errors import StorageError
 from session.events import Assistant, Event, Record, System, closes
 from session.ids import SessionId
 from session.store import Store
+
+log = structlog.get_logger(__name__)
 
 
 class Journal:
@@ -100,3 +106,15 @@ def _done(record: Record) -> Done:
     elif isinstance(event, Assistant) and event.finish == "stopped":
         outcome = "stopped"
     return Done(getattr(event, "turn", None) or "", outcome, record.cursor)
+
+
+@contextmanager
+def readable(session: SessionId) -> Iterator[None]:
+    """A transcript that the disk does not give is no defect of ours: people are told to try again."""
+    try:
+        yield
+    except OSError as error:
+        log.warning("a transcript cannot be read", session=session, error=str(error))
+        raise Refused(
+            "storage_unavailable", "The gateway cannot read its transcripts just now. Please try again soon."
+        ) from error

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 
 import structlog
 
-from channels.base import Answer, Courier, Delivery, InboundMessage, Receipt, Sent, Update
+from channels.base import Answer, Courier, InboundMessage, Receipt
 from channels.errors import Refused
-from channels.wire import MAX_TEXT
-from gateway import commands
-from gateway.feed import FeedWatch
+from gateway.journal import readable
 from gateway.lane import Lane
+from gateway.seat import Seat
 from session import ids
-from session.errors import BadCursor
-from session.events import Event, Record, System, User
+from session.events import Event
 from session.ids import AgentId, Peer, Provider, SessionId
-from session.replies import Reply
 from session.store import Store
 
 log = structlog.get_logger(__name__)
 
 _IDLE_SECONDS = 60.0
+
+
+async def _nobody_knocks(code: str) -> tuple[bool, str]:
+    return False, "No channel with pairing is running."
 
 
 async def _at_once() -> None:
@@ -57,19 +57,22 @@ class Router:
         self._clock = clock
         self._lanes: dict[SessionId, Lane] = {}
         self._opening: dict[SessionId, asyncio.Task[None]] = {}
+        self.approve: Callable[[str], Awaitable[tuple[bool, str]]] = (
+            _nobody_knocks  # set by whoever has strangers
+        )
         self._couriers: dict[Provider, Courier] = {}
         self._draining = False
 
     # -- the inbox -------------------------------------------------------------------------------
 
-    async def session(self, peer: Peer, agent: AgentId | None = None) -> Seat:
+    async def session(self, peer: Peer, agent: AgentId | None = None, *, operator: bool = False) -> Seat:
         """Open the peer's session; raises `Refused`."""
         await self._agent(agent).known()
-        return await self._seat(peer, agent)
+        return await self._seat(peer, agent, operator=operator)
 
-    async def _seat(self, peer: Peer, agent: AgentId | None) -> Seat:
+    async def _seat(self, peer: Peer, agent: AgentId | None, *, operator: bool = False) -> Seat:
         chosen = self._agent(agent)
-        return Seat(self, await self.lane(ids.session_id(chosen.name, peer)), chosen)
+        return Seat(self, await self.lane(ids.session_id(chosen.name, peer)), chosen, operator=operator)
 
     async def submit(self, message: InboundMessage) -> Receipt | Answer:
         """Store a message, or carry out the command that it is; raises `Refused`."""
@@ -111,7 +114,7 @@ class Router:
             if task is None:
                 task = self._opening[session] = asyncio.create_task(self._open(session))
                 task.add_done_callback(lambda task: self._opened(session, task))
-            with _readable(session):
+            with readable(session):
                 await asyncio.shield(task)
         lane.used = self._clock()
         return lane
@@ -184,136 +187,3 @@ class Router:
         for lane in self.lanes:
             if lane.idle:
                 await self.store.settle(lane.session)
-
-
-class Seat:
-    """A `channels.base.Session`, and what commands may use of it (`commands.Scene`)."""
-
-    def __init__(self, router: Router, lane: Lane, agent: Agent, *, held: bool = True) -> None:
-        self._router = router
-        self._lane = lane
-        self._agent = agent
-        self._held = held
-        lane.held += held
-
-    @property
-    def id(self) -> SessionId:
-        return self._lane.session
-
-    @property
-    def agent(self) -> AgentId:
-        return self._agent.name
-
-    @property
-    def model(self) -> str:
-        return self._agent.model()
-
-    @property
-    def turns(self) -> int:
-        return self._lane.conversation.window.size
-
-    def watch(self, update: Callable[[Update], None]) -> FeedWatch:
-        return self._lane.feed.watch(update, self._lane.conversation.cursor)
-
-    def undelivered(self) -> list[Delivery]:
-        replies = self._lane.conversation.replies
-        return [_delivery(reply) for reply in replies.undelivered()] if replies else []
-
-    def sent(self, turn: str) -> list[Sent]:
-        replies = self._lane.conversation.replies
-        return _sent(replies.sent(turn)) if replies else []
-
-    @property
-    def address(self) -> str | None:
-        replies = self._lane.conversation.replies
-        return replies.address if replies else None
-
-    async def record(self, events: list[Event]) -> None:
-        await self._lane.record(events)
-
-    async def submit(
-        self, id: str, text: str, *, hold: float = 0.0, insistent: bool = False
-    ) -> Receipt | Answer:
-        self._small(text)
-        match commands.parse(id, text):
-            case commands.Call() as call:
-                return await self._command(call)
-            case str() as unknown:
-                return Answer(unknown)
-        return await self._lane.submit(id, commands.plain(text), hold=hold, insistent=insistent)
-
-    def _small(self, text: str) -> None:
-        if not text.strip():
-            raise Refused("bad_frame", "The message is empty.")
-        if len(text.encode("utf-8", "surrogatepass")) > MAX_TEXT:
-            raise Refused("text_too_large", f"A message may have at most {MAX_TEXT // 1024} KiB of text.")
-
-    async def _command(self, call: commands.Call) -> Answer:
-        if seen := self._lane.conversation.seen.get(call.id):
-            if not seen.command:
-                raise Refused("id_conflict", f"Message id {call.id} was used for another text. Use a new id.")
-            return Answer(f"/{call.name} was carried out already.")
-        return Answer(await commands.COMMANDS[call.name].run(self, call))
-
-    def status(self) -> list[tuple[str, str]]:
-        return self._router.about(self._lane)
-
-    async def note(self, event: System) -> None:
-        await self._lane.record([event])
-
-    async def retry(self, id: str, of: str) -> Receipt:
-        seen = self._lane.conversation.seen.get(of)
-        if seen and not seen.command:
-            with _readable(self.id):
-                events = await self._router.store.recent(self.id, lambda record: _is_message(record, of))
-            if events and isinstance(events[0].event, User):
-                return await self._lane.submit(id, events[0].event.content)
-        raise Refused("not_found", f"There is no message {of} in the recent part of this conversation.")
-
-    def stop(self) -> bool:
-        return self._lane.stop()
-
-    async def after(self, cursor: str | None, limit: int, until: str | None) -> list[Record]:
-        if cursor is not None and self._lane.conversation.cursor is None:
-            raise BadCursor("nothing was said in this session yet")
-        with _readable(self.id):
-            return await self._router.store.after(self.id, cursor, limit, until)
-
-    async def before(self, cursor: str | None, limit: int) -> list[Record]:
-        with _readable(self.id):
-            return await self._router.store.before(self.id, cursor, limit)
-
-    def close(self) -> None:
-        self._lane.held -= self._held
-        self._held = False
-
-
-@contextmanager
-def _readable(session: SessionId) -> Iterator[None]:
-    """A transcript that the disk does not give is no defect of ours: people are told to try again."""
-    try:
-        yield
-    except OSError as error:
-        log.warning("a transcript cannot be read", session=session, error=str(error))
-        raise Refused(
-            "storage_unavailable", "The gateway cannot read its transcripts just now. Please try again soon."
-        ) from error
-
-
-def _delivery(reply: Reply) -> Delivery:
-    return Delivery(
-        reply.turn,
-        reply.answers,
-        tuple(reply.texts),
-        reply.finish or "",
-        tuple(_sent(reply.sent)),
-        reply.failures,
-    )
-
-
-def _sent(events: list[System]) -> list[Sent]:
-    return [Sent(event.part or 0, event.message_id or 0, event.chat or "") for event in events]
-
-
-def _is_message(record: Record, id: str) -> bool:
-    return isinstance(record.event, User) and record.event.id == id

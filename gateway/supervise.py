@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from typing import Protocol, runtime_checkable
 
 import structlog
 
@@ -17,17 +18,38 @@ LONGEST_PAUSE = 60.0
 _STEADY = 60.0  # seconds after which a failure counts as the first one again
 
 
+@runtime_checkable
+class Ailing(Protocol):
+    """A channel that runs and can say why it does not work all the same."""
+
+    @property
+    def health(self) -> str | None:
+        """One sentence for the operator; None while all is well."""
+
+
 class Supervisor:
     """Runs each channel in a task of its own; one that fails is started again, the others do not notice."""
 
     def __init__(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
-        self.faults: dict[str, str] = {}  # why a channel is not working, by its name
+        self._down: dict[str, str] = {}  # why a channel is not running, by its name
+        self._channels: dict[str, Channel] = {}
         self._sleep = sleep
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
+    @property
+    def faults(self) -> dict[str, str]:
+        """Why a channel is not working, by its name."""
+        ailing = {
+            name: channel.health
+            for name, channel in self._channels.items()
+            if isinstance(channel, Ailing) and channel.health
+        }
+        return {**ailing, **self._down}
+
     def start(self, channel: Channel) -> None:
         """Begin to run a channel; it counts as down until it says that it is ready."""
-        self.faults[channel.name] = "starting"
+        self._down[channel.name] = "starting"
+        self._channels[channel.name] = channel
         self._tasks[channel.name] = asyncio.create_task(self._keep(channel), name=f"channel {channel.name}")
 
     async def _keep(self, channel: Channel) -> None:
@@ -46,12 +68,12 @@ class Supervisor:
                 why = f"{type(error).__name__}: {error}"
             failures = 1 if loop.time() - began > _STEADY else failures + 1
             pause = min(FIRST_PAUSE * 2 ** (failures - 1), LONGEST_PAUSE) * random.uniform(0.75, 1.25)
-            self.faults[channel.name] = why
+            self._down[channel.name] = why
             log.error("a channel failed", channel=channel.name, why=why, again_in=round(pause, 1))
             await self._sleep(pause)
 
     def _ready(self, name: str) -> None:
-        self.faults.pop(name, None)
+        self._down.pop(name, None)
         log.info("channel ready", channel=name)
 
     async def stop(self) -> None:

@@ -60,12 +60,34 @@ def test_two_slashes_stand_for_one() -> None:
 
 async def test_help_names_every_command(folder: Path) -> None:
     async with Gateway(folder) as gateway:
-        seat = await gateway.router.session(cli())
-        answer = await seat.submit("m1", "/help")
-        assert isinstance(answer, Answer)
-        for command in COMMANDS.values():
-            assert f"/{command.name} " in answer.text
-            assert command.summary in answer.text
+        for operator in (True, False):
+            seat = await gateway.router.session(cli(), operator=operator)
+            answer = await seat.submit("m1", "/help")
+            assert isinstance(answer, Answer)
+            for command in COMMANDS.values():
+                shown = operator or not command.operators
+                assert (f"/{command.name} " in answer.text) is shown
+                assert (command.summary in answer.text) is shown
+
+
+async def test_approving_is_for_operators(folder: Path) -> None:
+    tried = []
+
+    async def approve(code: str) -> tuple[bool, str]:
+        tried.append(code)
+        return True, "user:1 may talk from now on."
+
+    async with Gateway(folder) as gateway:
+        gateway.router.approve = approve
+        anybody = await gateway.router.session(cli())
+        refused = await anybody.submit("m1", "/approve ABC234")
+        assert isinstance(refused, Answer)
+        assert "operators" in refused.text
+        assert tried == []
+        owner = await gateway.router.session(cli(), operator=True)
+        assert await owner.submit("m2", "/approve ABC234") == Answer("user:1 may talk from now on.")
+        assert await owner.submit("m2", "/approve ABC234") == Answer("/approve was carried out already.")
+        assert tried == ["ABC234"]
 
 
 async def test_new_stops_the_turn_and_forgets(folder: Path) -> None:

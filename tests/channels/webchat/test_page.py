@@ -136,7 +136,7 @@ class TestConversations:
         await page.click("#menu [data-act=rename]")
         await page.fill("#ask-input", "Introductions")
         await page.click("#ask-ok")
-        assert await page.inner_text("#title") == "Introductions"
+        await until(page, "document.getElementById('title').innerText === 'Introductions'")
         await page.locator("#list li").filter(has_text="Introductions").locator(".more").click()
         await page.click("#menu [data-act=delete]")
         await page.click("#ask-ok")

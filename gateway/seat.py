@@ -1,0 +1,152 @@
+"""One channel's hold on one session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from channels.base import Answer, Delivery, Receipt, Sent, Update
+from channels.errors import Refused
+from channels.wire import MAX_TEXT
+from gateway import commands
+from gateway.feed import FeedWatch
+from gateway.journal import readable
+from gateway.lane import Lane
+from session.errors import BadCursor
+from session.events import Event, Record, System, User
+from session.ids import AgentId, SessionId
+from session.replies import Reply
+
+if TYPE_CHECKING:
+    from gateway.router import Agent, Router
+
+
+class Seat:
+    """A `channels.base.Session`, and what commands may use of it (`commands.Scene`)."""
+
+    def __init__(
+        self, router: Router, lane: Lane, agent: Agent, *, held: bool = True, operator: bool = False
+    ) -> None:
+        self._router = router
+        self._lane = lane
+        self._agent = agent
+        self._held = held
+        self.operator = operator
+        lane.held += held
+
+    @property
+    def id(self) -> SessionId:
+        return self._lane.session
+
+    @property
+    def agent(self) -> AgentId:
+        return self._agent.name
+
+    @property
+    def model(self) -> str:
+        return self._agent.model()
+
+    @property
+    def turns(self) -> int:
+        return self._lane.conversation.window.size
+
+    def watch(self, update: Callable[[Update], None]) -> FeedWatch:
+        return self._lane.feed.watch(update, self._lane.conversation.cursor)
+
+    def undelivered(self) -> list[Delivery]:
+        replies = self._lane.conversation.replies
+        return [_delivery(reply) for reply in replies.undelivered()] if replies else []
+
+    def sent(self, turn: str) -> list[Sent]:
+        replies = self._lane.conversation.replies
+        return _sent(replies.sent(turn)) if replies else []
+
+    @property
+    def address(self) -> str | None:
+        replies = self._lane.conversation.replies
+        return replies.address if replies else None
+
+    async def record(self, events: list[Event]) -> None:
+        await self._lane.record(events)
+
+    async def submit(
+        self, id: str, text: str, *, hold: float = 0.0, insistent: bool = False
+    ) -> Receipt | Answer:
+        self._small(text)
+        match commands.parse(id, text):
+            case commands.Call() as call:
+                return await self._command(call)
+            case str() as unknown:
+                return Answer(unknown)
+        return await self._lane.submit(id, commands.plain(text), hold=hold, insistent=insistent)
+
+    def _small(self, text: str) -> None:
+        if not text.strip():
+            raise Refused("bad_frame", "The message is empty.")
+        if len(text.encode("utf-8", "surrogatepass")) > MAX_TEXT:
+            raise Refused("text_too_large", f"A message may have at most {MAX_TEXT // 1024} KiB of text.")
+
+    async def _command(self, call: commands.Call) -> Answer:
+        if seen := self._lane.conversation.seen.get(call.id):
+            if not seen.command:
+                raise Refused("id_conflict", f"Message id {call.id} was used for another text. Use a new id.")
+            return Answer(f"/{call.name} was carried out already.")
+        command = commands.COMMANDS[call.name]
+        if command.operators and not self.operator:
+            return Answer(f"/{call.name} is for the gateway's operators, in `lunar chat` on its own machine.")
+        return Answer(await command.run(self, call))
+
+    def status(self) -> list[tuple[str, str]]:
+        return self._router.about(self._lane)
+
+    async def approve(self, code: str) -> str:
+        _, said = await self._router.approve(code)
+        return said
+
+    async def note(self, event: System) -> None:
+        await self._lane.record([event])
+
+    async def retry(self, id: str, of: str) -> Receipt:
+        seen = self._lane.conversation.seen.get(of)
+        if seen and not seen.command:
+            with readable(self.id):
+                events = await self._router.store.recent(self.id, lambda record: _is_message(record, of))
+            if events and isinstance(events[0].event, User):
+                return await self._lane.submit(id, events[0].event.content)
+        raise Refused("not_found", f"There is no message {of} in the recent part of this conversation.")
+
+    def stop(self) -> bool:
+        return self._lane.stop()
+
+    async def after(self, cursor: str | None, limit: int, until: str | None) -> list[Record]:
+        if cursor is not None and self._lane.conversation.cursor is None:
+            raise BadCursor("nothing was said in this session yet")
+        with readable(self.id):
+            return await self._router.store.after(self.id, cursor, limit, until)
+
+    async def before(self, cursor: str | None, limit: int) -> list[Record]:
+        with readable(self.id):
+            return await self._router.store.before(self.id, cursor, limit)
+
+    def close(self) -> None:
+        self._lane.held -= self._held
+        self._held = False
+
+
+def _delivery(reply: Reply) -> Delivery:
+    return Delivery(
+        reply.turn,
+        reply.answers,
+        tuple(reply.texts),
+        reply.finish or "",
+        tuple(_sent(reply.sent)),
+        reply.failures,
+    )
+
+
+def _sent(events: list[System]) -> list[Sent]:
+    return [Sent(event.part or 0, event.message_id or 0, event.chat or "") for event in events]
+
+
+def _is_message(record: Record, id: str) -> bool:
+    return isinstance(record.event, User) and record.event.id == id
