@@ -185,9 +185,14 @@ class Model:
         left_out = self._lacking
         while True:
             sent = {name: value for name, value in request.items() if name not in left_out}
+            # As `extra_body` they go out as they are: the client's own walk through a conversation of twenty
+            # messages, looking for types to convert, costs as much CPU as all the rest of the call.
+            plain = {name: sent[name] for name in ("messages", "tools") if name in sent}
+            rest = {name: value for name, value in sent.items() if name not in plain}
             try:
                 async with asyncio.timeout_at(first_by):
-                    response: _Response = await self._create(**sent, stream=True).__aenter__()
+                    call = self._create(**rest, messages=[], stream=True, extra_body=plain)
+                    response: _Response = await call.__aenter__()
             except Exception as error:
                 failure = self._failures.from_exception(error)
             else:
