@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from session import ids
 from session.errors import BadSessionId, SessionError
-from session.events import System
+from session.events import System, User
 from session.ids import SessionId
 from session.transcript import Transcript, sync_directory
 
@@ -61,9 +61,10 @@ def entries(data_dir: Path) -> Iterator[Entry]:
 
 
 def remove(data_dir: Path, session: SessionId) -> bool:
-    """Delete a session's transcript and torn tails from the disk; False where there is none."""
+    """Delete a session from the disk: what people sent, transcript, torn tails; False where there is none."""
     folder, name = data_dir / "sessions", ids.file_name(session)
     found = False
+    _remove_media(data_dir, session, folder / name)
     for path in [folder / name, *folder.glob(f"{name}.torn-*")]:
         try:
             path.unlink()
@@ -73,3 +74,18 @@ def remove(data_dir: Path, session: SessionId) -> bool:
     if found:
         sync_directory(folder)
     return found
+
+
+def _remove_media(data_dir: Path, session: SessionId, transcript: Path) -> None:
+    """Delete the files that came with the session's messages: `media/<provider>/<message id>.<ending>`."""
+    media = data_dir / "media" / ids.parse(session)[1].provider
+    if not media.is_dir() or not transcript.exists():
+        return
+    opened = Transcript(transcript, writable=False)
+    try:
+        said = {record.event.id for record in opened.backwards() if isinstance(record.event, User)}
+    finally:
+        opened.close()
+    for path in media.iterdir():
+        if path.name.partition(".")[0] in said:
+            path.unlink(missing_ok=True)
