@@ -12,6 +12,7 @@ from aiohttp import ClientSession, TCPConnector
 from websockets.exceptions import ConnectionClosed
 
 from tests.fakes.openai_behaviours import Say
+from tests.fakes.proxy import Proxy
 from tests.fakes.webclient import WebClient
 
 TOKEN = "correct-horse-battery-staple"
@@ -384,14 +385,21 @@ class TestLimits:
 
 
 class TestReconnecting:
+    @pytest.mark.parametrize("by", ["client", "proxy"])
     @pytest.mark.parametrize("render", ["text", "html"])
-    async def test_cut_at_every_frame_of_a_streamed_turn(self, daemons, openai, render):
+    async def test_cut_at_every_frame_of_a_streamed_turn(self, daemons, openai, render, by):
         """Every event once, in order, the reply whole, the turn run once."""
         reply = "One two three.\n\nFour **five** six.\n"
         openai.reply = lambda body: Say(reply, size=3)
         daemon = await daemons(server=openai).start()
+        async with Proxy(daemon.port) as proxy:
+            await self.cut_everywhere(proxy, render, by, reply)
+        assert len(openai.requests) == self.cuts
+
+    async def cut_everywhere(self, proxy: Proxy, render: str, by: str, reply: str) -> None:
         for cut in range(1, 40):
-            client = await WebClient.open(daemon.port, render=render)
+            self.cuts = cut
+            client = await WebClient.open(proxy.port, render=render)
             secret = (await client.receive())["session"]
             await client.send(type="message", id="m1", text="go")
             for _ in range(cut):
@@ -399,10 +407,13 @@ class TestReconnecting:
                 if frame["type"] == "done":
                     break
             whole = client.frames[-1]["type"] == "done"
-            client.cut()
+            if by == "proxy":
+                proxy.cut()
+            else:
+                client.cut()
             cursors = [frame["cursor"] for frame in client.frames if frame["type"] == "event"]
             hello = {"after": cursors[-1]} if cursors else {}
-            again = await WebClient.open(daemon.port, session=secret, render=render, **hello)
+            again = await WebClient.open(proxy.port, session=secret, render=render, **hello)
             await again.receive()
             await again.send(type="message", id="m1", text="go")
             await again.until("ack", id="m1")
@@ -426,7 +437,6 @@ class TestReconnecting:
                 break
         else:
             pytest.fail("the turn had more frames than expected")
-        assert len(openai.requests) == cut
 
     async def test_killed_in_the_middle_the_turn_is_answered_whole_and_once(self, daemons, openai):
         daemon = await daemons(server=openai).start()

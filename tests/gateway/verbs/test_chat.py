@@ -70,3 +70,32 @@ def test_which_gateway_is_meant(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert chat.target(None, None, "ws://h/ws", "token").token == "from-a-file"
     with pytest.raises(ConfigError, match="--token-file nope: cannot be read"):
         chat.target(None, None, "ws://h/ws", "nope")
+
+
+async def test_it_remembers_through_a_stop_and_a_kill(daemons: Daemons) -> None:
+    daemon = await daemons().start()
+    there = partial(lunar, "chat", cwd=daemon.folder, LUNAR_DATA_DIR=str(daemon.data_dir))
+    assert (await there("My favorite color is blue")).code == 0
+    await daemon.stop()
+    await daemon.start()
+    assert await there("What's my favorite color?") == (0, "Your favorite color is blue!\n", "")
+    await daemon.kill()
+    await daemon.start()
+    assert await there("What's my favorite color?") == (0, "Your favorite color is blue!\n", "")
+
+
+async def test_a_gateway_elsewhere_with_its_token(daemons: Daemons, openai: OpenAIServer) -> None:
+    async with daemons(server=openai, LUNAR_HTTP_TOKEN="a-good-long-token") as daemon:
+        file = daemon.folder / "token"
+        file.write_text("a-good-long-token\n")
+        url = f"ws://127.0.0.1:{daemon.port}/ws"
+        there = partial(lunar, "chat", "--url", url, cwd=daemon.folder, XDG_STATE_HOME=str(daemon.folder))
+        assert await there("--token-file", str(file), "hello") == (0, "echo: hello\n", "")
+        assert await there("--token-file", str(file), "again") == (0, "echo: again\n", "")
+        (secret,) = [path for path in (daemon.folder / "lunar").rglob("*") if path.is_file()]
+        assert secret.stat().st_mode & 0o777 == 0o600
+        (session,) = (daemon.data_dir / "sessions").glob("*webchat*.jsonl")
+        assert session.read_text().count('"role":"user"') == 2
+        refused = await there("hello")
+        assert refused.code == os.EX_NOPERM
+        assert "token" in refused.err
