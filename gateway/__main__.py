@@ -125,7 +125,8 @@ def _status(args: argparse.Namespace) -> int:
 def _add_pairing(verbs: _Verbs) -> None:
     listing = verbs.add("list", "list who waits with a code, and who was let in", _pairing_list)
     listing.add_argument("--json", action="store_true", help="print JSON")
-    verbs.add("approve", "let in whoever was told a code", _approve).add_argument("code", metavar="CODE", help="the code")
+    approve = verbs.add("approve", "let in whoever was told a code", _approve)
+    approve.add_argument("code", metavar="CODE", help="the code")
     revoke = verbs.add("revoke", "let somebody in no more", _revoke)
     revoke.add_argument("peer", metavar="PEER", help="as `list` shows it, such as user:123456")
 

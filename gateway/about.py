@@ -53,6 +53,8 @@ class About:
         self._health = health
         self._notice = notice
         self._started = time.monotonic()
+        # Set while a push channel runs: `channels.telegram.channel.TelegramChannel.figures`.
+        self.telegram: Callable[[], dict[str, float | str | None]] | None = None
 
     def session(self, lane: Working) -> list[tuple[str, str]]:
         """The rows of `/status`: at most eight, for the person who asks."""
@@ -68,8 +70,11 @@ class About:
         ]
         if self._models.is_demo(model):
             rows.append(("Demo", self._notice))
-        if why := self._health.ready().why:
-            rows.append(("Trouble", "; ".join(sorted(why))))
+        trouble = sorted(self._health.ready().why)
+        if self.telegram and (failed := self.telegram()["failed"]):
+            trouble.append(f"{failed} replies could not be delivered in Telegram")
+        if trouble:
+            rows.append(("Trouble", "; ".join(trouble)))
         return rows
 
     def gateway(self, lanes: Callable[[], list[Working]]) -> dict[str, Any]:
@@ -89,6 +94,7 @@ class About:
             "sessions_in_memory": len(working),
             "turns_running": sum(lane.working for lane in working),
             "messages_waiting": sum(lane.waiting for lane in working),
+            "telegram": self.telegram() if self.telegram else None,
         }
 
 

@@ -92,6 +92,12 @@ def _is_loopback(host: str) -> bool:
         return host.lower() == "localhost"
 
 
+def _peer_name(value: object) -> object:
+    if isinstance(value, int | str) and re.fullmatch(r"-?\d+|@\w+", str(value)):
+        return str(value)
+    raise ValueError("must be the id of a person or group, such as 123456, or a name such as @hao")
+
+
 Origin = Annotated[str, AfterValidator(_origin)]
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 Secret = Annotated[SecretStr | None, BeforeValidator(_secret)]
@@ -176,7 +182,7 @@ class Telegram(_Section):
     api_url: HttpUrl = "https://api.telegram.org"
     mode: Literal["polling", "webhook"] = "polling"
     webhook_url: HttpUrl = None
-    allow: tuple[str, ...] | None = None
+    allow: tuple[Annotated[str, BeforeValidator(_peer_name)], ...] | None = None
     streaming: Literal["edit", "draft", "off"] = "edit"
     groups: Literal["addressed", "all"] = "addressed"
     group_context: WholeNumber = Field(default=0, ge=0, le=50)

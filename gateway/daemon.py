@@ -68,7 +68,7 @@ class Daemon:
         self._controls = Controls(self._router, self._about)
         self._house = House(self._router, self._controls, HtmlRenderer())
         webchat = [self._webchat()] if config.channels.webchat.enabled else []
-        self._http = HttpChannel(config.http.host, config.http.port, self._health, webchat)
+        self._http = HttpChannel(config.http.host, config.http.port, self._health, webchat, self._metrics)
         self._stop = asyncio.Event()
         self._at_once = asyncio.Event()
         self._chores: set[asyncio.Task[None]] = set()
@@ -90,6 +90,11 @@ class Daemon:
         return Agent(
             AgentId(name), lambda: self._models.label(model), lane, lambda: self._models.known(model)
         )
+
+    async def _metrics(self) -> bytes:
+        metrics = await asyncio.to_thread(importlib.import_module, "gateway.metrics")
+        text: bytes = metrics.text(self._about.gateway(lambda: list(self._router.lanes)))
+        return text
 
     def _webchat(self) -> Webchat:
         http = self._config.http
@@ -210,6 +215,7 @@ class Daemon:
         channel = TelegramChannel(settings, self._router, self._config.data_dir, pairing, shown)
         strangers = Strangers(pairing)
         self._controls.strangers = strangers
+        self._about.telegram = lambda: channel.figures
         self._router.approve = strangers.approve
         self._router.employ(channel.courier)
         if channel.webhook_path:

@@ -27,10 +27,18 @@ class HttpChannel:
 
     name = "http"
 
-    def __init__(self, host: str, port: int, health: Health, channels: Sequence[Routes] = ()) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        health: Health,
+        channels: Sequence[Routes] = (),
+        metrics: Callable[[], Awaitable[bytes]] | None = None,
+    ) -> None:
         self._host = host
         self._port = port
         self._health = health
+        self._metrics = metrics
         self._channels = channels
         self._hooks: dict[str, Hook] = {}
         self._socket: socket.socket | None = None
@@ -75,6 +83,8 @@ class HttpChannel:
         app = web.Application()
         app.router.add_get("/healthz", self._live)
         app.router.add_get("/readyz", self._ready)
+        if self._metrics is not None:
+            app.router.add_get("/metrics", self._figures)
         app.router.add_post("/{path:.+}", self._brought)
         for channel in self._channels:
             channel.attach(app)
@@ -85,6 +95,11 @@ class HttpChannel:
             return web.Response(status=404)
         secret = request.headers.get("X-Telegram-Bot-Api-Secret-Token")
         return web.Response(status=await receive(secret, await request.read()))
+
+    async def _figures(self, request: web.Request) -> web.Response:
+        headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
+        assert self._metrics is not None
+        return web.Response(body=await self._metrics(), headers=headers)
 
     async def _live(self, request: web.Request) -> web.Response:
         return _answer(self._health.live())

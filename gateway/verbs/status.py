@@ -23,9 +23,24 @@ def _rows(data: dict[str, Any]) -> list[str]:
         ("Models", models + (" (demo)" if data["demo"] else "")),
         ("Turns", f"{data['turns_running']} running, {data['messages_waiting']} messages waiting"),
         ("Sessions", f"{data['sessions_in_memory']} in memory"),
+        *_telegram(data["telegram"]),
         *((f"! {name}", why) for name, why in sorted(data["trouble"].items())),
     ]
     if data["demo"]:
         rows.append(("Demo", data["demo_notice"]))
     width = max(len(label) for label, _ in rows)
     return [f"{label:<{width}}  {value}" for label, value in rows]
+
+
+def _telegram(figures: dict[str, Any] | None) -> list[tuple[str, str]]:
+    if figures is None:
+        return []
+    counts = f"{figures['delivered']} replies delivered, {figures['waiting']} on their way"
+    rows = [("Telegram", f"{counts}; last heard of {figures['poll_age_seconds']:.0f} s ago")]
+    if figures["failed"]:
+        rows.append(("! Telegram", f"{figures['failed']} replies not delivered: {figures['last_failure']}"))
+    if figures["dead_letters"]:
+        rows.append(
+            ("! Telegram", f"{figures['dead_letters']} updates put aside (telegram-dead-letters.jsonl)")
+        )
+    return rows

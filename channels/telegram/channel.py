@@ -1,0 +1,204 @@
+"""The Telegram channel: its parts, and how they live together."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+import structlog
+from telegram import BotCommand, User
+from telegram.error import TelegramError
+
+from channels.base import Inbox
+from channels.telegram.adapter import Adapter
+from channels.telegram.chat import Chat
+from channels.telegram.dead_letters import DeadLetters
+from channels.telegram.delivery import Deliveries
+from channels.telegram.intake import Intake, Parts
+from channels.telegram.media import Media
+from channels.telegram.moves import Moves
+from channels.telegram.pairing import Pairing
+from channels.telegram.people import People
+from channels.telegram.polling import LONG_POLL, Poller, PollRequest
+from channels.telegram.reach import Reach
+from channels.telegram.sending import connect
+from channels.telegram.settings import Settings
+from channels.telegram.webhook import Webhook
+from channels.telegram.welcome import Welcome
+
+__all__ = ["Settings", "TelegramChannel"]
+
+log = structlog.get_logger(__name__)
+
+_NOTICES = 256  # that are on their way at once; more are dropped
+_GRACE = 3.0  # seconds that a stop waits for them
+_MENU_TRIES = 5
+_MENU_PAUSE = 60.0
+_NOT_YET = 503
+
+
+class TelegramChannel:
+    """A `channels.base.Channel`. `commands` are names and summaries; `clock` counts seconds that never jump.
+
+    `run` takes in what people send, by polling or by webhook; `courier` brings the answers.
+    """
+
+    name = "telegram"
+
+    def __init__(
+        self,
+        settings: Settings,
+        inbox: Inbox,
+        data_dir: Path,
+        pairing: Pairing,
+        commands: Sequence[tuple[str, str]],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        long_poll: float = LONG_POLL,
+    ) -> None:
+        self.webhook_path = settings.webhook_path
+        self.dead_letters = DeadLetters(data_dir)
+        self._settings = settings
+        self._commands = commands
+        self._clock = clock
+        self._long_poll = long_poll
+        # A client of its own: however many replies are being sent, polling goes on.
+        self._polling = PollRequest(connection_pool_size=2, connect_timeout=10, pool_timeout=10)
+        self._bot = connect(settings.bot_token, settings.api_url, self._polling)
+        self.courier = Deliveries(self._bot, streaming=settings.streaming, clock=clock, sleep=sleep)
+        self._reach = Reach(settings.bot_token, clock, sleep)
+        self._moves = Moves(data_dir)
+        self._people = People(settings.allow, pairing, self._moves.origin)
+        self._media = Media(data_dir, self._bot, settings.media_limit, self._say, self._reach)
+        welcome = Welcome(self._people, pairing, commands)
+        self._parts = Parts(
+            inbox, self._media, self._moves, welcome, self.dead_letters, self._say, settings.group_context
+        )
+        self._webhook: Webhook | None = None  # set while the channel runs in that mode
+        self._notices: set[asyncio.Task[None]] = set()
+
+    @property
+    def health(self) -> str | None:
+        """Why the channel does not work now, None while it does."""
+        return self._reach.fault or (self._webhook.fault if self._webhook else None)
+
+    @property
+    def age(self) -> float:
+        """Seconds since Telegram last answered a poll (in webhook mode, a look at the webhook)."""
+        return self._reach.age
+
+    @property
+    def figures(self) -> dict[str, float | str | None]:
+        """What operators want to know: counts since the start, ages in seconds, the last failure's reason."""
+        courier = self.courier
+        return {
+            "delivered": courier.delivered,
+            "waiting": courier.waiting,
+            "failed": courier.failed,
+            "floods": courier.floods,
+            "dead_letters": self.dead_letters.count,
+            "poll_age_seconds": round(self.age, 1),
+            "last_failure": courier.failures[-1].reason if courier.failures else None,
+        }
+
+    async def webhook(self, secret: str | None, body: bytes) -> int:
+        """Take in an update that Telegram brings; returns the HTTP status to answer with."""
+        return await self._webhook.receive(secret, body) if self._webhook else _NOT_YET
+
+    # -- life ------------------------------------------------------------------------------------
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        """Serve until cancelled; trouble with Telegram is waited out, and shows in `health`."""
+        self._reach.begin()
+        chores: list[asyncio.Task[None]] = []
+        try:
+            await asyncio.to_thread(self._moves.load)
+            await self._bot.request.initialize()
+            await self._polling.initialize()
+            me = await self._reach.insist(self._bot.get_me)
+            chores = [asyncio.create_task(self._chore(work)) for work in (self._media.run, self._menu)]
+            await self._serve(self._intake(me), ready)
+        finally:
+            self._webhook = None
+            for chore in chores:
+                chore.cancel()
+            await asyncio.gather(*chores, return_exceptions=True)
+            await self._polling.shutdown()
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                await self._close()  # otherwise we are run again, and replies go on being brought meanwhile
+
+    def _intake(self, me: User) -> Intake:
+        settings = self._settings
+        adapter = Adapter(
+            me,
+            self._people,
+            self._moves,
+            [name for name, _ in self._commands],
+            groups=settings.groups,
+            context=settings.group_context > 0,
+            media_limit=settings.media_limit,
+        )
+        return Intake(adapter, self._parts, self._clock)
+
+    async def _serve(self, intake: Intake, ready: Callable[[], None]) -> None:
+        settings, bot = self._settings, self._bot
+        if self.webhook_path is not None:
+            url = (settings.webhook_url or "").rstrip("/") + self.webhook_path
+            self._webhook = Webhook(bot, url, settings.webhook_secret, intake.take, self._reach)
+            await self._webhook.run(ready)
+        else:
+            await self._reach.insist(bot.delete_webhook)  # what waits is kept: nothing is dropped
+            poller = Poller(
+                self._polling,
+                f"{settings.api_url.rstrip('/')}/bot{settings.bot_token}",
+                intake.take,
+                self._reach,
+                bot.delete_webhook,
+                long_poll=self._long_poll,
+            )
+            await poller.run(ready)
+
+    async def _chore(self, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await work()
+        except Exception:
+            log.exception("a part of the Telegram channel broke")
+
+    async def _menu(self) -> None:
+        """Show the commands in Telegram's menu; it is no great harm where that fails."""
+        menu = [BotCommand(name, summary[:256]) for name, summary in self._commands]
+        for _ in range(_MENU_TRIES):
+            try:
+                await self._bot.set_my_commands(menu)
+            except TelegramError as error:
+                log.warning("the menu of commands was not set", why=self._reach.clean(error))
+                await self._reach.pause(_MENU_PAUSE)
+            else:
+                return
+
+    async def _close(self) -> None:
+        if self._notices:
+            _, late = await asyncio.wait(self._notices, timeout=_GRACE)
+            for notice in late:
+                notice.cancel()
+        await self.courier.close()
+        await self._bot.request.shutdown()
+
+    # -- notices ---------------------------------------------------------------------------------
+
+    def _say(self, chat: Chat, text: str, reply_to: int | None = None) -> None:
+        """Send a sentence of the channel's own, or the answer to a command, without waiting for it."""
+        if len(self._notices) >= _NOTICES:
+            log.warning("too many notices are waiting; one was dropped", chat=chat.id)
+            return
+        notice = asyncio.create_task(self.courier.say(chat, text, reply_to))
+        self._notices.add(notice)
+        notice.add_done_callback(self._said)
+
+    def _said(self, notice: asyncio.Task[None]) -> None:
+        self._notices.discard(notice)
+        if not notice.cancelled() and notice.exception():
+            log.error("a notice was not brought", exc_info=notice.exception())

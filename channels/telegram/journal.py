@@ -1,0 +1,93 @@
+"""A small file to which facts are only added: one JSON object a line."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import threading
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+Fact = dict[str, Any]
+
+
+class Journal:
+    """Append-only JSONL. Every method waits for the disk and may be called from any thread."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+
+    def read(self) -> list[Fact]:
+        """Every whole line, oldest first; what a crash tore is passed over. Raises `OSError`."""
+        try:
+            raw = self.path.read_bytes()
+        except FileNotFoundError:
+            return []
+        return [fact for line in raw.split(b"\n") if (fact := _fact(line)) is not None]
+
+    def append(self, fact: Mapping[str, Any]) -> None:
+        """Add a line; it is on disk when this returns. Raises `OSError` and leaves nothing behind then."""
+        line = _line(fact)
+        with self._lock:
+            fresh = not self.path.exists()
+            descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                _add(descriptor, line)
+            finally:
+                os.close(descriptor)
+            if fresh:
+                _sync_folder(self.path.parent)
+
+    def replace(self, facts: Iterable[Mapping[str, Any]]) -> None:
+        """Write the file anew with these lines and no others, at one stroke. Raises `OSError`."""
+        beside = self.path.with_name(self.path.name + ".new")
+        with self._lock:
+            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            try:
+                _write(descriptor, b"".join(map(_line, facts)))
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            os.replace(beside, self.path)
+            _sync_folder(self.path.parent)
+
+
+def _fact(line: bytes) -> Fact | None:
+    try:
+        fact = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return fact if isinstance(fact, dict) else None
+
+
+def _line(fact: Mapping[str, Any]) -> bytes:
+    text = json.dumps(fact, ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "backslashreplace") + b"\n"  # lone surrogates become JSON's escapes
+
+
+def _add(descriptor: int, line: bytes) -> None:
+    size = os.fstat(descriptor).st_size
+    if size and os.pread(descriptor, 1, size - 1) != b"\n":
+        line = b"\n" + line  # a crash tore the last line
+    try:
+        _write(descriptor, line)
+        os.fdatasync(descriptor)
+    except OSError:
+        os.ftruncate(descriptor, size)
+        raise
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    if os.write(descriptor, data) != len(data):
+        raise OSError(errno.ENOSPC, "the line was written only in part")
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
