@@ -85,7 +85,7 @@ class HttpChannel:
         app.router.add_get("/readyz", self._ready)
         if self._metrics is not None:
             app.router.add_get("/metrics", self._figures)
-        app.router.add_post("/{path:.+}", self._brought)
+        app.router.add_post("/telegram/{hook}", self._brought)
         for channel in self._channels:
             channel.attach(app)
         return app

@@ -109,6 +109,7 @@ def configure(secrets: Iterable[str] = (), *, level: int = logging.INFO, human: 
     root.setLevel(level)
     for chatty in ("asyncio", "aiohttp", "httpx", "httpx2", "httpcore", "openai", "markdown_it"):
         logging.getLogger(chatty).setLevel(logging.WARNING)  # httpx logs URLs, which may hold tokens, at INFO
+    logging.getLogger("telegram").setLevel(logging.CRITICAL)  # it prints whole HTML error pages at ERROR
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
