@@ -229,6 +229,8 @@ class Lane:
 
     async def _next(self) -> Attempt | None:
         await self._quiet()
+        if self._closing:
+            return None
         if begun := self.conversation.running:
             return Attempt(begun.turn, begun.messages, begun.number + 1)
         waiting = self.conversation.waiting()

@@ -12,7 +12,7 @@ import pytest
 from channels.base import Delta, Receipt, Started, ToolActivity
 from channels.errors import Refused
 from gateway import lane as lane_module
-from gateway.lane import BROKEN, GAVE_UP, INTERRUPTED, TOO_LONG, Lane
+from gateway.lane import BROKEN, GAVE_UP, INTERRUPTED, MAX_WAITING, TOO_LONG, Lane
 from gateway.turn import Ask
 from session import events, transcript
 from session.conversation import Conversation
@@ -553,3 +553,39 @@ async def test_a_lane_with_an_append_under_way_is_not_idle(folder: Path, disk: D
         assert not lane.idle
         await recording
         assert lane.idle
+
+
+async def test_a_lane_that_closes_while_more_is_expected_begins_nothing(folder: Path) -> None:
+    async with Gateway(folder) as gateway:
+        lane = await gateway.lane()
+        await lane.submit("m1", "a part of something", hold=0.2)
+        await lane.drain()
+        await lane.close()
+        assert gateway.runner.asked == []
+        assert "m1" in lane.conversation.open
+
+
+async def test_what_belongs_together_is_answered_together(folder: Path) -> None:
+    async with Gateway(folder) as gateway:
+        lane = await gateway.lane()
+        watcher = Watcher(lane)
+        await lane.submit("m1", "one", hold=0.2)
+        await lane.submit("m2", "two", hold=0.2)
+        await watcher.done()
+        assert [asked(ask) for ask in gateway.runner.asked] == ["one + two"]
+
+
+async def test_an_insistent_message_beyond_the_bound_is_stored_and_closed(folder: Path) -> None:
+    gate = Gate()
+    async with Gateway(folder, ScriptedRunner(gate)) as gateway:
+        lane = await gateway.lane()
+        await lane.submit("m0", "first")
+        await gate.entered.wait()
+        for number in range(MAX_WAITING):
+            await lane.submit(f"w{number}", "waits")
+        with pytest.raises(Refused):
+            await lane.submit("x1", "one too many")
+        receipt = await lane.submit("x2", "one too many", insistent=True)
+        assert receipt.cursor
+        assert "x2" not in lane.conversation.open
+        assert "x1" not in lane.conversation.seen
