@@ -189,9 +189,6 @@ class Inbox(Protocol):
     async def submit(self, message: InboundMessage) -> Receipt | Answer:
         """Store a message without holding its session; raises `Refused`."""
 
-    async def record(self, session: SessionId, events: list[Event]) -> None:
-        """Store what a channel must remember (`sent`, `delivered`); never waits for a running turn."""
-
     async def delete(self, peer: Peer, agent: AgentId | None = None) -> bool:
         """Remove the peer's session for good; False where there is none."""
 

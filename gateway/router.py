@@ -15,7 +15,6 @@ from gateway.journal import readable
 from gateway.lane import Lane
 from gateway.seat import Seat
 from session import ids
-from session.events import Event
 from session.ids import AgentId, Peer, Provider, SessionId
 from session.store import Store
 
@@ -81,10 +80,6 @@ class Router:
             return await seat.submit(message.id, message.text, hold=message.hold, insistent=message.insistent)
         finally:
             seat.close()
-
-    async def record(self, session: SessionId, events: list[Event]) -> None:
-        """Store what a channel must remember; never waits for a running turn. Raises `Refused`."""
-        await (await self.lane(session)).record(events)
 
     async def delete(self, peer: Peer, agent: AgentId | None = None) -> bool:
         """Remove the peer's session for good; False where there is none."""

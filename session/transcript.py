@@ -246,10 +246,6 @@ class Transcript:
                 bad.append(count)
         return Report(count, tuple(bad), os.fstat(self._fd).st_size - self.end)
 
-    def refresh(self) -> None:
-        """For readers beside a daemon: see what has been appended since."""
-        self.end = self._whole_end(os.fstat(self._fd).st_size)
-
     def _decoded(self, stop: int, line: bytes) -> Record | None:
         try:
             return Record(self._cursor(stop), events.decode(line), line)

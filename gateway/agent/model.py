@@ -32,7 +32,8 @@ from gateway.agent.model_errors import (
 from gateway.agent.optional_parameters import refused_parameter
 from gateway.agent.redaction import Redactor
 from gateway.agent.refusals import Refusal, retry_after, understood
-from gateway.agent.reply import Call, Finish, Text, Usage
+from gateway.agent.reply import Call, Finish, Text
+from session.events import Usage
 
 __all__ = ["Call", "Endpoint", "Finish", "Limits", "Model", "ModelError", "Text", "Usage"]
 

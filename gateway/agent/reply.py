@@ -4,14 +4,9 @@ from typing import Literal
 
 import msgspec
 
+from session.events import Usage
+
 FinishReason = Literal["stop", "length", "filtered", "cut", "tool_calls"]
-
-
-class Usage(msgspec.Struct, frozen=True):
-    """Tokens, as the server counted them."""
-
-    input: int
-    output: int
 
 
 class Call(msgspec.Struct, frozen=True):

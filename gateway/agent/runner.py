@@ -8,7 +8,7 @@ import secrets
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, Protocol
 
 import structlog
 
@@ -146,11 +146,6 @@ class AgentRunner:
         return call, await self._toolbox.call(call.name, call.args)
 
 
-class _Used(NamedTuple):
-    input: int = 0
-    output: int = 0
-
-
 class _Turn:
     """What one turn has come to so far."""
 
@@ -162,7 +157,7 @@ class _Turn:
         self._current: Exchange = ask.current
         self._steps = list(ask.current.steps)
         self._called = Counter(_key(step) for step in self._steps if isinstance(step, ToolCall))
-        self._used = _Used()
+        self._used = Usage()
         self._shortened = False
 
     def messages(self, system_prompt: str) -> list[prompt.Message]:
@@ -178,10 +173,10 @@ class _Turn:
 
     def count(self, finish: Finish) -> None:
         if finish.usage:
-            self._used = _Used(self._used.input + finish.usage.input, self._used.output + finish.usage.output)
+            self._used = Usage(self._used.input + finish.usage.input, self._used.output + finish.usage.output)
 
     def answer(self, finish: Finish) -> TurnEvent:
-        usage = Usage(*self._used) if any(self._used) else None
+        usage = self._used if self._used != Usage() else None
         said = "".join(self.said)
         if not said.strip() and finish.reason in NOTHING_SAID:
             return self.failed(NOTHING_SAID[finish.reason])

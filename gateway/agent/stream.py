@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 
 from gateway.agent.call_parts import CallPart, CallParts, FunctionPart
-from gateway.agent.reply import Call, Finish, FinishReason, Usage
+from gateway.agent.reply import Call, Finish, FinishReason
+from session.events import Usage
 
 _REASONS: dict[str, FinishReason] = {
     "stop": "stop",

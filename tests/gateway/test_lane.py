@@ -539,7 +539,7 @@ async def test_recording_does_not_wait_for_the_turn(folder: Path) -> None:
         lane = await gateway.lane()
         await lane.submit("m1", "Hello")
         await gate.entered.wait()
-        await gateway.router.record(LOCAL, [System(name="delivered", turn="t0")])
+        await (await gateway.lane()).record([System(name="delivered", turn="t0")])
         assert stored(gateway)[-1]["name"] == "delivered"
         assert not lane.idle
         gate.open.set()

@@ -110,5 +110,5 @@ def test_readers_beside_a_daemon_change_nothing_and_see_what_is_added(folder: Pa
     with (folder / NAME).open("ab") as daemon:
         daemon.write(b',"content":"more"}\n{"role"')
     last = reader.cursor()
-    reader.refresh()
+    reader = Transcript(folder / NAME, writable=False)
     assert said(reader.after(last, 9)) == [User(content="more")]

@@ -29,7 +29,8 @@ from gateway.agent.model_errors import (
     QuotaExhausted,
     RateLimited,
 )
-from gateway.agent.reply import Call, Finish, Text, Usage
+from gateway.agent.reply import Call, Finish, Text
+from session.events import Usage
 from tests.fakes.openai_server import (
     BadJson,
     Behaviour,

@@ -8,7 +8,7 @@ import pytest
 
 from channels.base import Delta, ToolActivity
 from gateway.agent.model_errors import BadRequest, ContextTooLong, ModelError, ModelUnreachable
-from gateway.agent.reply import Call, Finish, Text, Usage
+from gateway.agent.reply import Call, Finish, Text
 from gateway.agent.runner import (
     IN_CIRCLES,
     MAX_MODEL_CALLS,
@@ -21,7 +21,7 @@ from gateway.agent.runner import (
 from gateway.agent.tools import Tool, Toolbox
 from gateway.turn import Ask
 from session import events
-from session.events import Assistant, System, ToolCall, ToolResult, User
+from session.events import Assistant, System, ToolCall, ToolResult, Usage, User
 from session.ids import SessionId
 from session.window import Exchange
 

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.agent.reply import Call, Finish, Usage
+from gateway.agent.reply import Call, Finish
 from gateway.agent.stream import Decoder
+from session.events import Usage
 from tests.fakes.openai_behaviours import CallTools, Say, WholeJson, chunk, encoded
 
 LIMIT = 1024 * 1024
