@@ -379,3 +379,53 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+class TestTrouble:
+    async def test_a_message_that_cannot_be_stored_says_why_and_is_sent_once_it_can(
+        self, daemons, openai, visits
+    ):
+        daemon = await daemons(server=openai).start()
+        openai.reply = lambda body: Say("ok")
+        page = await (await visits(daemon.port)).page()
+        sessions = daemon.data_dir / "sessions"
+        away = sessions.rename(daemon.data_dir / "away")
+        await say(page, "keep this")
+        await page.wait_for_selector(f"{MINE}[data-state=failed] .why button")
+        assert "cannot store" in await page.inner_text(f"{MINE} .why")
+        assert openai.requests == []
+        away.rename(sessions)
+        await page.click(f"{MINE} .why button")
+        await answered(page, 1)
+        assert await text_of(page, MINE) == ["keep this"]
+        assert len(openai.requests) == 1
+
+
+class TestHands:
+    async def test_copying_code_and_messages(self, daemons, openai, visits):
+        daemon = await daemons(server=openai).start()
+        openai.reply = lambda body: Say("Try:\n\n```python\nprint(1)\n```\n")
+        visit = await visits(daemon.port)
+        page = await visit.page(permissions=["clipboard-read", "clipboard-write"])
+        await say(page, "go")
+        await answered(page, 1)
+        await page.click("figure.code .copy")
+        await until(page, "document.querySelector('figure.code .copy.done')")
+        assert (await page.evaluate("navigator.clipboard.readText()")).strip() == "print(1)"
+        await page.click(f"{REPLY} footer .copy")
+        await until(page, f"document.querySelector('{REPLY} footer .copy.done')")
+        assert "```python" in await page.evaluate("navigator.clipboard.readText()")
+
+    async def test_the_theme_is_chosen_and_kept(self, daemons, visits):
+        daemon = await daemons().start()
+        page = await (await visits(daemon.port)).page(color_scheme="light")
+        colour = "getComputedStyle(document.body).backgroundColor"
+        light = await page.evaluate(colour)
+        for _ in range(3):
+            if await page.evaluate(colour) != light:
+                break
+            await page.click("#theme")
+        dark = await page.evaluate(colour)
+        assert dark != light
+        await page.reload()
+        assert await page.evaluate(colour) == dark
