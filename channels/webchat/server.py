@@ -88,7 +88,10 @@ class Webchat:
         socket_ = web.WebSocketResponse(heartbeat=PING_SECONDS, compress=False, max_msg_size=_ON_THE_WIRE)
         if not socket_.can_prepare(request):
             return web.Response(status=426, text="This is a WebSocket.\n", headers={"Upgrade": "websocket"})
-        await socket_.prepare(request)
+        try:
+            await socket_.prepare(request)
+        except ConnectionResetError:
+            return web.Response(status=400)  # the client left before the upgrade; nobody reads this
         _bound_buffer(request)
         door = _WebDoor(self._access, self._guesses, self._access.guard.client(_asked(request)))
         task = asyncio.create_task(self._serve(_Frames(socket_), door))

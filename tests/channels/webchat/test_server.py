@@ -484,6 +484,20 @@ class TestReconnecting:
         assert closed.value.rcvd.code == 1001
 
 
+async def test_a_client_that_leaves_before_the_upgrade_is_no_error(daemons):
+    daemon = await daemons().start()
+    host = f"Host: 127.0.0.1:{daemon.port}"
+    request = "\r\n".join(["GET /ws HTTP/1.1", host, *UPGRADE, "", ""]).encode()
+    for _ in range(300):
+        _, writer = await asyncio.open_connection("127.0.0.1", daemon.port)
+        writer.write(request)
+        writer.transport.abort()
+    client = await WebClient.open(daemon.port)
+    await client.until("welcome")
+    await client.close()
+    await daemon.stop()  # the fixture fails the test if anything was logged as an error
+
+
 async def _send_and_listen(client: WebClient, data: str | bytes) -> None:
     await client.connection.send(data, text=True)
     while True:
