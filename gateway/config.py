@@ -2,224 +2,193 @@
 
 from __future__ import annotations
 
-import ipaddress
-import os
-import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    IPvAnyNetwork,
-    SecretStr,
-    model_validator,
-)
+from pydantic import Field, model_validator
 
-NAME = r"^[a-z0-9_]+$"
-
-_UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+from gateway.config_channels import Channels, Http
+from gateway.config_values import Duration, HttpUrl, Name, Secret, Section, WholeNumber
 
 
-def _duration(value: object) -> object:
-    if isinstance(value, str) and (found := re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)", value.strip())):
-        try:
-            return timedelta(**{_UNITS[found[2]]: float(found[1])})
-        except OverflowError:
-            raise ValueError("must be a shorter time") from None
-    if isinstance(value, timedelta):
-        return value
-    raise ValueError("must be a number with a unit, such as 20s, 500ms or 5m")
+class Price(Section):
+    """What a model costs, in money per million tokens."""
+
+    input: float = Field(default=0.0, ge=0)
+    """the price of a million tokens that the model reads"""
+    output: float = Field(default=0.0, ge=0)
+    """the price of a million tokens that it writes"""
 
 
-def _secret(value: object) -> object:
-    match value:
-        case {"env": str(name), **rest} if not rest:
-            if not (found := os.environ.get(name)):
-                raise ValueError(f"the environment has no {name}")
-            return found.strip()
-        case {"credential": str(name), **rest} if not rest:
-            if not (found := credential(name)):
-                raise ValueError(f"there is no text in $CREDENTIALS_DIRECTORY/{name}")
-            return found
-        case str() if not value.strip():
-            return None  # an empty token must never count as one
-        case str() | SecretStr() | None:
-            return value
-    raise ValueError("must be a text (in quotes), {env: NAME} or {credential: name}")
-
-
-def _whole_number(value: object) -> object:
-    if value is True or value is False:  # which pydantic would take for 1 and 0
-        raise ValueError("must be a whole number")
-    return value
-
-
-def credential(name: str) -> str | None:
-    """The content of a file in `$CREDENTIALS_DIRECTORY`, or None; raises `ValueError` for a path."""
-    if "/" in name or name.startswith("."):
-        raise ValueError("must be the plain name of a file in $CREDENTIALS_DIRECTORY")
-    directory = os.environ.get("CREDENTIALS_DIRECTORY")
-    if not directory:
-        return None
-    try:
-        return Path(directory, name).read_text(encoding="utf-8").strip() or None
-    except (OSError, UnicodeDecodeError):
-        return None
-
-
-def _http_url(value: str | None) -> str | None:
-    if value is not None and not re.match(r"https?://[^/\s]+", value):
-        raise ValueError("must begin with http:// or https:// and a host")
-    return value
-
-
-def _origin(value: str) -> str:
-    if not re.fullmatch(r"https?://[^/\s?#@]+", value.rstrip("/")):
-        raise ValueError("must be a scheme and a host, such as https://chat.example.org")
-    return value.rstrip("/")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
-
-
-def _peer_name(value: object) -> object:
-    if isinstance(value, int | str) and re.fullmatch(r"-?\d+|@\w+", str(value)):
-        return str(value)
-    raise ValueError("must be the id of a person or group, such as 123456, or a name such as @hao")
-
-
-Origin = Annotated[str, AfterValidator(_origin)]
-Duration = Annotated[timedelta, BeforeValidator(_duration)]
-Secret = Annotated[SecretStr | None, BeforeValidator(_secret)]
-HttpUrl = Annotated[str | None, AfterValidator(_http_url)]
-WholeNumber = Annotated[int, BeforeValidator(_whole_number)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=False, hide_input_in_errors=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _emptied(cls, data: Any) -> Any:
-        return {} if data is None else data  # a section whose keys were all deleted
-
-
-class Http(_Section):
-    """The one HTTP port."""
-
-    host: str = "127.0.0.1"
-    port: WholeNumber = Field(default=8420, ge=0, le=65535)
-    token: Secret = None
-    allowed_origins: tuple[Origin, ...] = ()
-    trusted_proxies: tuple[IPvAnyNetwork, ...] = ()
-    agents: tuple[str, ...] = ("main",)
-
-    @model_validator(mode="after")
-    def _closed(self) -> Http:
-        if self.token is None and not _is_loopback(self.host):
-            raise ValueError(
-                f"http.token: anybody who can reach {self.host} could use the gateway: set a token "
-                "(LUNAR_HTTP_TOKEN), or bind to 127.0.0.1"
-            )
-        return self
-
-
-class Model(_Section):
+class Model(Section):
     """A model behind an OpenAI-compatible API."""
 
     base_url: HttpUrl = None
+    """the root of an OpenAI-compatible API, such as `http://127.0.0.1:11434/v1`; `null` is OpenAI's own"""
     name: str = "auto"
+    """the model's name at that server; `auto` looks around, see below"""
     api_key: Secret = None
+    """the key for that server"""
+    context: WholeNumber | None = Field(default=None, ge=1000)
+    """how many tokens the model can see; `null` finds out"""
+    price: Price | None = None
+    """what a million tokens cost (`input`, `output`), in the currency of your budgets"""
+    vision: bool = False
+    """whether the model can look at pictures"""
+    reasoning: Literal["hidden", "stored"] = "hidden"
+    """whether what the model thinks before it answers is kept in the transcript: `hidden` or `stored`"""
 
 
-class Agent(_Section):
+class Allowance(Section):
+    """What may be used in a day (UTC)."""
+
+    tokens: WholeNumber | None = Field(default=None, ge=1)
+    """at most so many tokens a day; `null` is no limit"""
+    money: float | None = Field(default=None, gt=0)
+    """at most so much money a day, by the models' `price`; `null` is no limit"""
+
+
+class Budget(Section):
+    """What an agent may use in a day: for each peer, and for all of them together."""
+
+    peer: Allowance = Allowance()
+    """for each person or group"""
+    agent: Allowance = Allowance()
+    """for everybody together"""
+
+
+class PromptFile(Section):
+    """A system prompt kept in a file of its own."""
+
+    file: Path
+    """the file that holds the prompt; relative paths are relative to config.yaml"""
+
+
+class Agent(Section):
     """Who answers."""
 
-    system_prompt: str = (
+    system_prompt: str | PromptFile = (
         "You are a helpful assistant. Answer in the language of the person, briefly and plainly."
     )
+    """what the model is told before every conversation: a text, or `{file: PATH}`"""
     model: str = "default"
+    """which of `models` answers"""
+    fallback: tuple[str, ...] = ()
+    """which of `models` are asked, in this order, where that one does not answer"""
     history_turns: WholeNumber = Field(default=20, ge=1, le=1000)
-    tools: tuple[str, ...] = ("get_current_datetime",)
+    """how many earlier messages, of both sides, the model sees (1 to 1000); the tool calls between them
+    come along"""
+    summaries: bool = True
+    """whether what no longer fits is summed up for the model"""
+    tools: tuple[str, ...] = ("get_current_datetime", "search_transcript", "read_attachment")
+    """the tools that the model may use: names, or patterns such as `files__*` (docs/tools.md)"""
+    budget: Budget = Budget()
+    """what may be used in a day (UTC)"""
 
 
-class Queue(_Section):
-    """What happens to messages that arrive while a turn runs."""
+class Route(Section):
+    """Which agent answers whom; patterns are a shell's (`user:*`), the first match decides."""
 
-    mode: Literal["collect", "each"] = "collect"
-    running: WholeNumber = Field(default=64, ge=1, le=10_000)
-
-
-class Cli(_Section):
-    """The Unix socket."""
-
-    socket: Path | None = None
-    group: str | None = None
-    operators: tuple[str, ...] = ()
+    provider: str = "*"
+    """whose messages: `cli`, `webchat`, `telegram`; a pattern as of a shell"""
+    peer: str = "*"
+    """which person or group, such as `user:123456`; a pattern as of a shell"""
+    agent: str
+    """which of `agents` answers"""
 
 
-class Webchat(_Section):
-    """The chat page and its WebSocket."""
+class McpServer(Section):
+    """A server of tools (Model Context Protocol): a program to start, or an address."""
 
-    enabled: bool = True
-
-
-class Telegram(_Section):
-    """A Telegram bot; on as soon as there is a token."""
-
-    enabled: bool = True
-    bot_token: Secret = None
-    api_url: HttpUrl = "https://api.telegram.org"
-    mode: Literal["polling", "webhook"] = "polling"
-    webhook_url: HttpUrl = None
-    allow: tuple[Annotated[str, BeforeValidator(_peer_name)], ...] | None = None
-    streaming: Literal["edit", "draft", "off"] = "edit"
-    groups: Literal["addressed", "all"] = "addressed"
-    group_context: WholeNumber = Field(default=0, ge=0, le=50)
+    command: tuple[str, ...] = ()
+    """the program to start, and its arguments"""
+    env: dict[str, Secret] = Field(default_factory=dict)
+    """variables for that program; each value is a text, `{env: NAME}` or `{credential: name}`"""
+    cwd: Path = Path(".")
+    """the folder that it is started in"""
+    url: HttpUrl = None
+    """the address of a server that runs already"""
+    headers: dict[str, Secret] = Field(default_factory=dict)
+    """headers for that server; each value is a text, `{env: NAME}` or `{credential: name}`"""
+    timeout: Duration = timedelta(seconds=60)
+    """how long a call may take"""
+    ask: bool | tuple[str, ...] = False
+    """whether the person is asked before a call: `true`, `false`, or the names of such tools"""
+    idempotent: bool | tuple[str, ...] = False
+    """whether a call may be repeated after a crash: `true`, `false`, or the names of such tools"""
 
     @model_validator(mode="after")
-    def _reachable(self) -> Telegram:
-        if self.mode == "webhook" and not self.webhook_url:
-            raise ValueError(
-                "channels.telegram.webhook_url: mode webhook needs the address at which Telegram reaches "
-                "this gateway, such as https://chat.example.org"
-            )
+    def _one_way(self) -> McpServer:
+        if bool(self.command) == bool(self.url):
+            raise ValueError("needs either a command to start or a url, not both")
         return self
 
-    @property
-    def active(self) -> bool:
-        """Whether there is a bot to run."""
-        return self.enabled and self.bot_token is not None
+
+class Function(Section):
+    """A Python function that a model may call: `file.py:name` or `package.module:name`."""
+
+    call: Annotated[str, Field(pattern=r"^.+:[A-Za-z_][A-Za-z0-9_]*$")]
+    """the function: `file.py:name` or `package.module:name`"""
+    timeout: Duration = timedelta(seconds=60)
+    """how long a call may take"""
+    ask: bool = False
+    """whether the person is asked before each call"""
+    idempotent: bool = False
+    """whether a call may be repeated after a crash"""
 
 
-class Channels(_Section):
-    """How people reach us."""
+class Tools(Section):
+    """Tools besides the built-in ones; an agent's `tools` says which of them it may call."""
 
-    cli: Cli = Cli()
-    webchat: Webchat = Webchat()
-    telegram: Telegram = Telegram()
+    functions: dict[Name, Function] = Field(default_factory=dict)
+    """Python functions, by the names that models know them by"""
+    mcp: dict[Name, McpServer] = Field(default_factory=dict)
+    """servers of tools (Model Context Protocol), by name"""
 
 
-class Config(_Section):
+class Queue(Section):
+    """What happens to messages that arrive while a turn runs."""
+
+    mode: Literal["collect", "each", "steer", "interrupt"] = "collect"
+    """messages that arrive while a reply is being written: `collect` answers them together, `each` one by
+    one, `steer` puts them before the model at once, `interrupt` stops the reply"""
+    running: WholeNumber = Field(default=64, ge=1, le=10_000)
+    """how many replies are written at once, over all conversations (1 to 10000)"""
+
+
+class Retention(Section):
+    """What becomes of conversations that nobody goes on with."""
+
+    archive_after: Duration | None = None
+    """conversations in which nothing was said for so long, such as `90d`, are compressed; `null`: never;
+    nothing is ever deleted"""
+
+
+class Config(Section):
     """Everything the daemon is told. Paths are absolute once it was loaded."""
 
     data_dir: Path = Path("./data")
+    """the folder for transcripts and everything else that must survive a restart"""
     drain: Duration = timedelta(seconds=20)
+    """how long a stop waits for replies that are being written; a number with `ms`, `s`, `m`, `h` or `d`"""
     http: Http = Http()
-    models: dict[Annotated[str, Field(pattern=NAME)], Model] = {"default": Model()}
-    agents: dict[Annotated[str, Field(pattern=NAME)], Agent] = {"main": Agent()}
+    """the HTTP port"""
+    models: dict[Name, Model] = Field(default={"default": Model()})
+    """the models, by names of yours; `default` is always there"""
+    agents: dict[Name, Agent] = Field(default={"main": Agent()})
+    """who answers, by names of yours; `main` is always there"""
+    routes: tuple[Route, ...] = ()
+    """which agent answers whom, the first that fits decides: a list of `{provider, peer, agent}`"""
+    tools: Tools = Tools()
+    """tools of your own"""
     queue: Queue = Queue()
+    """what happens to messages that arrive while a reply is being written"""
+    retention: Retention = Retention()
+    """what becomes of old conversations"""
     channels: Channels = Channels()
+    """how people reach the gateway"""
 
     @model_validator(mode="before")
     @classmethod
@@ -242,6 +211,18 @@ class Config(_Section):
         for name, agent in self.agents.items():
             if agent.model not in self.models:
                 raise ValueError(f"agents.{name}.model: there is no models.{agent.model}")
+            if unknown := [other for other in agent.fallback if other not in self.models]:
+                raise ValueError(f"agents.{name}.fallback: there is no models.{unknown[0]}")
+            free = [other for other in (agent.model, *agent.fallback) if self.models[other].price is None]
+            for whose in ("peer", "agent"):
+                if free and getattr(agent.budget, whose).money is not None:
+                    raise ValueError(
+                        f"agents.{name}.budget.{whose}.money: models.{free[0]} has no price, so nothing "
+                        f"would count; set models.{free[0]}.price.input and .output"
+                    )
+        for number, route in enumerate(self.routes):
+            if route.agent not in self.agents:
+                raise ValueError(f"routes.{number}.agent: there is no agents.{route.agent}")
         for name in self.http.agents:
             if name not in self.agents:
                 raise ValueError(f"http.agents: there is no agents.{name}")

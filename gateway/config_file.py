@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-import stat
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
-from pydantic import SecretStr, ValidationError
+from pydantic import ValidationError
 
 from channels.cli.address import SocketPathTooLong
-from gateway.config import Config, credential
-from gateway.config_problem import PREFIX, SECRET_KEYS, KeyPath, Places, explained, located
+from gateway.config import Config, PromptFile
+from gateway.config_problem import PREFIX, KeyPath, Places, explained, located
+from gateway.config_secrets import exposed, filled, secrets
 from gateway.errors import ConfigError
+
+__all__ = ["Loaded", "Source", "find", "load", "read", "resolve", "secrets", "settle"]
 
 # Ours, but no keys of the configuration.
 _NOT_KEYS = {"LUNAR_CONFIG", "LUNAR_HTTP_TOKEN"}
@@ -24,6 +26,14 @@ class Source(NamedTuple):
 
     data: dict[str, Any]
     places: Places
+
+
+class Loaded(NamedTuple):
+    """The configuration, where each value was written, and what was written there."""
+
+    config: Config
+    places: Places
+    data: dict[str, Any]
 
 
 def find(explicit: str | None) -> Path | None:
@@ -101,7 +111,7 @@ class _UniqueKeys(yaml.SafeLoader):
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, str) and key in seen:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"the key `{key}` is written twice", key_node.start_mark
+                    None, None, f"the key `{key}` is written twice; keep one of them", key_node.start_mark
                 )
             if isinstance(key, str):
                 seen.add(key)
@@ -118,11 +128,14 @@ def _yaml_problem(file: Path, text: str, error: yaml.YAMLError) -> str:
 
 # PyYAML's words, and what they mean; its words about aliases and tags would repeat the value.
 _PLAIN = {
-    "\\t": "a tab is used for indentation; YAML wants spaces",
-    "expected <block end>": "the indentation does not fit the lines above, or a `-` or `:` is missing",
-    "expected <document start>": "the indentation does not fit the lines above, or a `:` is missing",
-    "could not find expected ':'": "a `:` is missing behind a key, here or in the line above",
-    "mapping values are not allowed": "a second `:` in one line: put the value in quotes, or on a new line",
+    "\\t": "a tab is used for indentation; use spaces, two for each level",
+    "expected <block end>": "the indentation does not fit the lines above, or a `-` or `:` is missing; "
+    "begin all keys of a section in the same column",
+    "expected <document start>": "the indentation does not fit the lines above, or a `:` is missing; "
+    "begin all keys of a section in the same column",
+    "could not find expected ':'": "a `:` is missing behind a key, here or in the line above; "
+    "write `key: value`",
+    "mapping values are not allowed": "a second `:` in one line; put the value in quotes, or on a new line",
     "but found another document": "a file holds one configuration; `---` begins a second one",
     "found undefined alias": "a value that begins with `*` must be in quotes",
     "constructor for the tag": "a value that begins with `!` must be in quotes",
@@ -171,85 +184,56 @@ def _value(text: str) -> Any:
 
 def resolve(source: Source) -> Config:
     """Check what was read and make every path absolute; raises `ConfigError`."""
-    data, ambient = _with_secrets(source.data)
-    places = source.places._replace(variables={**ambient, **source.places.variables})
+    return settle(source).config
+
+
+def settle(source: Source) -> Loaded:
+    """The same, with where each value comes from; raises `ConfigError`."""
+    data, given = filled(source.data)
+    places = source.places._replace(variables={**given, **source.places.variables})
     try:
         config = Config.model_validate(data)
     except ValidationError as error:
-        raise ConfigError([explained(detail, places) for detail in error.errors()]) from None
-    if problems := _exposed(source):
+        raise ConfigError(explained(error.errors(), places)) from None
+    if problems := exposed(source.data, source.places):
         raise ConfigError(problems)
     base = places.file.resolve().parent if places.file else Path.cwd()
     cli = config.channels.cli
     socket = Path(os.path.abspath(base / os.path.expanduser(cli.socket))) if cli.socket else None
     channels = config.channels.model_copy(update={"cli": cli.model_copy(update={"socket": socket})})
     data_dir = Path(os.path.abspath(base / os.path.expanduser(config.data_dir)))
-    config = config.model_copy(update={"data_dir": data_dir, "channels": channels})
     try:
+        config = _settled(config, base).model_copy(update={"data_dir": data_dir, "channels": channels})
         _ = config.socket
+    except ConfigError as error:
+        raise ConfigError([located(problem, places) for problem in error.problems]) from error
     except SocketPathTooLong as error:
         raise ConfigError([located(str(error), places)]) from error
-    return config
+    return Loaded(config, places, data)
 
 
-def _with_secrets(data: dict[str, Any]) -> tuple[dict[str, Any], dict[KeyPath, str]]:
-    """Fill what the file leaves out from the environment or the credentials directory.
-
-    Returns the data, and the variable that gave each key.
-    """
-    model: KeyPath = ("model",) if "model" in data else ("models", "default")
-    ambient: dict[KeyPath, str] = {}
-    for path, variable in (
-        (("http", "token"), "LUNAR_HTTP_TOKEN"),
-        ((*model, "api_key"), "OPENAI_API_KEY"),
-        ((*model, "base_url"), "OPENAI_BASE_URL"),
-        (("channels", "telegram", "bot_token"), "TELEGRAM_BOT_TOKEN"),
-    ):
-        found = _ambient(variable)
-        if found and _at(data, path) in (None, ""):
-            value = found if path[-1] == "base_url" else SecretStr(found)
-            data = _filled(data, path, value)
-            ambient[path] = variable
-    return data, ambient
-
-
-def _filled(data: Any, path: KeyPath, value: Any) -> Any:
-    """The data with one more key; a section that is no mapping stays as it is, to be complained about."""
-    if not path:
-        return value
-    if not isinstance(data, dict | None):
-        return data
-    section = data or {}
-    return {**section, path[0]: _filled(section.get(path[0]), path[1:], value)}
-
-
-def _ambient(name: str) -> str | None:
-    return (os.environ.get(name) or "").strip() or credential(name.lower())
-
-
-def secrets(config: Config) -> list[str]:
-    """Every secret that the configuration holds, for the log to mask."""
-    telegram = config.channels.telegram.bot_token
-    held = [config.http.token, telegram, *(model.api_key for model in config.models.values())]
-    return [secret.get_secret_value() for secret in held if secret]
-
-
-def _exposed(source: Source) -> list[str]:
-    file = source.places.file
-    if file is None or not file.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
-        return []
-    return [
-        f"{source.places.of(path)}: others can read this file, and it holds a secret; run: chmod 600 {file}"
-        for path in source.places.lines
-        if path[-1] in SECRET_KEYS and path not in source.places.variables
-        if isinstance(value := _at(source.data, path), str) and value.strip()
-    ]
-
-
-def _at(data: Any, path: KeyPath) -> Any:
-    for part in path:
-        try:
-            data = data[part]
-        except (KeyError, IndexError, TypeError):
-            return None
-    return data
+def _settled(config: Config, base: Path) -> Config:
+    """Prompts read from their files, and the paths of tools made absolute; raises `ConfigError`."""
+    agents = {}
+    for name, agent in config.agents.items():
+        if isinstance(prompt := agent.system_prompt, PromptFile):
+            try:
+                text = (base / prompt.file.expanduser()).read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                why = getattr(error, "strerror", None) or "is not UTF-8"
+                raise ConfigError([f"agents.{name}.system_prompt.file: {prompt.file}: {why}"]) from None
+            agent = agent.model_copy(update={"system_prompt": text})
+        agents[name] = agent
+    functions = {}
+    for name, function in config.tools.functions.items():
+        file, _, called = function.call.rpartition(":")
+        if file.endswith(".py"):
+            place = os.path.abspath(base / os.path.expanduser(file))
+            function = function.model_copy(update={"call": f"{place}:{called}"})
+        functions[name] = function
+    mcp = {
+        name: server.model_copy(update={"cwd": Path(os.path.abspath(base / server.cwd.expanduser()))})
+        for name, server in config.tools.mcp.items()
+    }
+    tools = config.tools.model_copy(update={"functions": functions, "mcp": mcp})
+    return config.model_copy(update={"agents": agents, "tools": tools})

@@ -5,8 +5,10 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple, get_args, get_origin
+from types import UnionType
+from typing import Any, NamedTuple, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
@@ -36,11 +38,16 @@ _WORDS = {
     "int_parsing_size": "must be a whole number",
     "bool_type": "must be true or false",
     "bool_parsing": "must be true or false",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "missing": "must be given",
+    "too_short": "must have an entry at least",
+    "greater_than": "must be more than {gt}",
     "greater_than_equal": "must be at least {ge}",
     "less_than_equal": "must be at most {le}",
     "literal_error": "must be {expected}",
     "ip_any_network": "must be an address or a network, such as 127.0.0.1 or 10.0.0.0/8",
-    "string_pattern_mismatch": "a name may only have a-z, 0-9 and _",
+    "string_pattern_mismatch": "must fit the pattern {pattern}",
     "invalid_key": "a key must be a text: put it in quotes",
 }
 
@@ -69,6 +76,9 @@ class Places(NamedTuple):
         return (*short, *path[2:]) if wrote_short and path[:2] == ("models", "default") else path
 
 
+NOWHERE = Places(None, {}, {})
+
+
 def located(problem: str, places: Places) -> str:
     """A problem that begins with its key (`agents.main.model: …`), with the place of that key."""
     found = _NAMED.fullmatch(problem)
@@ -77,10 +87,37 @@ def located(problem: str, places: Places) -> str:
     return f"{places.of(places.as_written(tuple(found[1].split('.'))))}: {found[2]}"
 
 
-def explained(detail: ErrorDetails, places: Places) -> str:
-    """One problem that pydantic found: its place and a sentence that a newcomer understands."""
+def explained(details: list[ErrorDetails], places: Places) -> list[str]:
+    """What pydantic found, a line each: the place, and a sentence that a newcomer understands."""
+    problems: list[str] = []
+    for _, branches in groupby(details, lambda detail: _split(detail["loc"])[0]):
+        alternatives = list(branches)
+        # Of a value that may be of several kinds, the kind counts that it was meant to be.
+        meant = [detail for detail in alternatives if _split(detail["loc"])[1]] or alternatives
+        lines = [_explained(detail, places) for detail in meant]
+        problems += [_either(lines)] if len(lines) > 1 and meant is alternatives else lines
+    return problems
+
+
+def _split(path: KeyPath) -> tuple[KeyPath, KeyPath]:
+    """A path up to a value that may be of several kinds, and from there on without the name of the kind."""
+    for length in range(1, len(path)):
+        if len(_kinds(annotation(path[:length]))) > 1:
+            return path[:length], path[length + 1 :]
+    return path, path[:0]
+
+
+def _either(lines: list[str]) -> str:
+    """`a: must be b, not x` and `a: must be c, not x` in one."""
+    first, *others = [line.replace(": put it in quotes", "").partition(", not ") for line in lines]
+    kinds = [line.partition(": must be ")[2] for line, _, _ in others]
+    return "".join((" or ".join((first[0], *kinds)), *first[1:]))
+
+
+def _explained(detail: ErrorDetails, places: Places) -> str:
     kind = detail["type"]
-    path = places.as_written(tuple(part for part in detail["loc"] if part != "[key]"))
+    start, end = _split(detail["loc"])
+    path = places.as_written(tuple(part for part in (*start, *end) if part != "[key]"))
     if kind == "invalid_key":
         path = (*path[:-1], str(path[-1]))
     message = detail["msg"].removeprefix("Value error, ")
@@ -88,13 +125,19 @@ def explained(detail: ErrorDetails, places: Places) -> str:
         return f"{places.of(path)}: unknown key{_suggestion(path, places)}"
     if kind == "value_error" and (moved := located(message, places)) != message:
         return moved
+    if kind == "string_pattern_mismatch" and "[key]" in detail["loc"]:
+        return f"{places.of(path)}: a name may only have a-z, 0-9 and _"
     if words := _WORDS.get(kind):
-        message = words.format_map(detail.get("ctx", {}))
+        message = words.format_map({name: _plain(bound) for name, bound in detail.get("ctx", {}).items()})
     if kind == "string_type" and isinstance(detail["input"], bool | int | float):
         message += ": put it in quotes"
-    elif message.startswith("must be"):
+    elif message.startswith("must be") and kind != "missing":
         message += _instead(path, detail["input"])
     return f"{places.of(path)}: {message}" if path else message
+
+
+def _plain(bound: Any) -> Any:
+    return int(bound) if isinstance(bound, float) and bound.is_integer() else bound
 
 
 def _instead(path: KeyPath, value: Any) -> str:
@@ -121,7 +164,7 @@ def _instead(path: KeyPath, value: Any) -> str:
 
 def _harmless(path: KeyPath, text: str) -> bool:
     # A text in the place of a whole section may be a secret that slipped a level: `model: sk-…`.
-    section = known_keys(path) or get_origin(_annotation(path)) is dict
+    section = known_keys(path) or get_origin(annotation(path)) is dict
     return not section and len(text) <= _LONGEST_SHOWN and "@" not in text and "sk-" not in text
 
 
@@ -144,31 +187,44 @@ def _variables() -> list[str]:
 
 def known_keys(path: KeyPath) -> list[str]:
     """The keys that the configuration knows below `path`, as people write them."""
-    section = _annotation(path)
-    if not (isinstance(section, type) and issubclass(section, BaseModel)):
-        return []
-    keys = list(section.model_fields)
-    return [*keys, "model"] if section is Config else keys
+    sections = [kind for kind in _kinds(annotation(path)) if _is_section(kind)]
+    keys = [key for section in sections for key in section.model_fields]
+    return [*keys, "model"] if sections == [Config] else keys
 
 
 def written(path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     """Every key that takes a value, in full, with `<name>` where people choose the name."""
     for key in known_keys(path):
         below = (*path, key)
-        if get_origin(_annotation(below)) is dict:
+        if get_origin(annotation(below)) is dict:
             below = (*below, ANY)
-        if known_keys(below):
+        if _is_section(annotation(below)):
             yield from written(below)
         else:
             yield below
 
 
-def _annotation(path: KeyPath) -> Any:
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _kinds(kind: Any) -> tuple[Any, ...]:
+    """The kinds of value that it allows, besides null."""
+    if get_origin(kind) not in (Union, UnionType):
+        return (kind,)
+    return tuple(one for one in get_args(kind) if one is not type(None))
+
+
+def annotation(path: KeyPath) -> Any:
+    """The type of what stands at `path`; None where nothing may stand."""
     section: Any = Config
     for part in ("models", "default", *path[1:]) if path[:1] == ("model",) else path:
+        section = next((kind for kind in _kinds(section) if _is_section(kind)), section)
         if get_origin(section) is dict:
             section = get_args(section)[1]
-        elif isinstance(section, type) and issubclass(section, BaseModel):
+        elif get_origin(section) is tuple:
+            section = get_args(section)[0]
+        elif _is_section(section):
             field = section.model_fields.get(str(part))
             section = field.annotation if field else None
         else:

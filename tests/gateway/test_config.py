@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from gateway.config import Config, Model, credential
+from gateway.config import Config, Model
+from gateway.config_values import credential
 from tests.gateway.environment import clear
 
 

@@ -118,16 +118,16 @@ def test_a_socket_path_that_no_kernel_takes() -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("a: 1\nb: 2\na: 3", "config.yaml:3: not valid YAML: the key `a` is written twice"),
-        ("http:\n  port: 1\n  port: 2", "config.yaml:3: not valid YAML: the key `port` is written twice"),
-        ("http:\n\tport: 1", "config.yaml:2: not valid YAML: a tab is used for indentation; YAML "
-         "wants spaces"),
+        ("a: 1\nb: 2\na: 3", "config.yaml:3: not valid YAML: the key `a` is written twice; keep one of them"),
+        ("http:\n  port: 1\n  port: 2", "config.yaml:3: not valid YAML: the key `port` is written twice; keep one of them"),
+        ("http:\n\tport: 1", "config.yaml:2: not valid YAML: a tab is used for indentation; use "
+         "spaces, two for each level"),
         (
             "http:\n  port: 1\n host: x",
             "config.yaml:3: not valid YAML: the indentation does not fit the lines above, or a `-` or `:` "
-            "is missing",
+            "is missing; begin all keys of a section in the same column",
         ),
-        ("model:\n  name: a: b", "config.yaml:2: not valid YAML: a second `:` in one line: put the value in "
+        ("model:\n  name: a: b", "config.yaml:2: not valid YAML: a second `:` in one line; put the value in "
          "quotes, or on a new line"),
         ("drain: 1s\nhttp:\n  port 1\n", "config.yaml:2: http: must be a mapping of keys, not this text"),
         ("data_dir: 2020-13-45", "config.yaml:1: not valid YAML: there is no such number or date; put it in "
