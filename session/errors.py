@@ -5,6 +5,7 @@ SessionError
 ├── BadCursor           a cursor that is not of this session
 ├── BadEvent            an event that cannot be written as JSON
 ├── StorageError        the disk refused: nothing of the append is stored
+├── DamagedArchive      a compressed transcript that cannot be read to its end
 └── StoreLocked         another daemon holds the data directory
 """
 
@@ -29,6 +30,10 @@ class BadEvent(SessionError, ValueError):
 
 class StorageError(SessionError, OSError):
     """The append failed and left nothing behind; what was stored before is untouched."""
+
+
+class DamagedArchive(SessionError, OSError):
+    """An archived transcript cannot be read to its end; what stands before the damage can."""
 
 
 class StoreLocked(SessionError):

@@ -25,18 +25,41 @@ class _Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_
 
 
 class User(_Event, frozen=True, kw_only=True, tag="user"):
-    """Something a person said; without `id` it is history and is never answered."""
+    """Something a person said; without `id` it is history and is never answered.
+
+    `of`: the messages that it asks once more.
+    """
 
     content: str
     id: str | None = None
+    of: tuple[str, ...] | None = None
     ts: str = ""
 
 
-class Usage(msgspec.Struct, frozen=True):
-    """What one or more model calls took, in tokens."""
+class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one or more model calls took: tokens, and money in the unit of the configured prices.
+
+    `cost` is None where no price is configured. `estimated`: part of it was not reported by the server.
+    """
 
     input: int = 0
     output: int = 0
+    cost: float | None = None
+    estimated: bool = False
+
+    def __add__(self, other: Usage) -> Usage:
+        costs = [cost for cost in (self.cost, other.cost) if cost is not None]
+        return Usage(
+            self.input + other.input,
+            self.output + other.output,
+            sum(costs) if costs else None,
+            self.estimated or other.estimated,
+        )
+
+    @property
+    def tokens(self) -> int:
+        """In and out together."""
+        return self.input + self.output
 
 
 class Assistant(_Event, frozen=True, kw_only=True, tag="assistant"):
@@ -48,6 +71,7 @@ class Assistant(_Event, frozen=True, kw_only=True, tag="assistant"):
     finish: Finish | None = None
     model: str | None = None
     usage: Usage | None = None
+    reasoning: str | None = None  # what the model thought: kept where that was asked for, shown to nobody
     ts: str = ""
 
 
@@ -93,6 +117,10 @@ class System(_Event, frozen=True, kw_only=True, tag="system"):
     allow: bool | None = None
     sender: str | None = msgspec.field(default=None, name="from")
     final: bool | None = None
+    covers: str | None = None
+    instead: bool | None = None
+    model: str | None = None
+    usage: Usage | None = None
     ts: str = ""
 
 

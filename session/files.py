@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 from weakref import WeakValueDictionary
 
+from session import archive
 from session.events import FORMAT, System
 from session.ids import SessionId
 from session.transcript import Transcript
@@ -37,6 +38,7 @@ class OpenFiles:
 
     def __init__(self, folder: Path, pool: Executor, most: int) -> None:
         self.repaired: list[str] = []  # names of transcripts whose torn tail was cut off, for the log
+        self.salvaged: list[str] = []  # names of those whose archive was damaged, for the log
         self._folder = folder
         self._pool = pool
         self._most = most
@@ -88,11 +90,8 @@ class OpenFiles:
         self._count += 1
         header = System(name="session", content=session, format=FORMAT)
         cut = self._uncut.get(name)
-        path = self._folder / name
         try:
-            transcript = await self._run(
-                lambda: Transcript(path, writable=True, header=header, create=create, cut=cut)
-            )
+            transcript = await self._run(partial(self._transcript, name, header, create, cut))
         except BaseException:
             self._count -= 1
             raise
@@ -101,6 +100,18 @@ class OpenFiles:
             self.repaired.append(name)
         opened = self._open[name] = _Open(transcript)
         return opened
+
+    def _transcript(self, name: str, header: System, create: bool, cut: int | None) -> Transcript:
+        path = self._folder / name
+        try:
+            return Transcript(path, writable=True, header=header, create=False, cut=cut)
+        except FileNotFoundError:
+            back = archive.unpack(self._folder.parent, name)
+            if back is None and not create:
+                raise
+        if back is False:
+            self.salvaged.append(name)
+        return Transcript(path, writable=True, header=header, create=create, cut=cut)
 
     def _make_room(self) -> None:
         idle = (name for name, opened in self._open.items() if not opened.users)

@@ -19,6 +19,7 @@ SUFFIX = ".jsonl"
 _WORD = re.compile(r"[a-z0-9_]+\Z")
 _PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789_.")
 _CODES = ["-" if b == 0x3A else chr(b) if b in _PLAIN else f"%{b:02X}" for b in range(256)]
+_SIMPLE = re.compile(r"agent-[a-z0-9_]+-[a-z0-9_]+-[a-z0-9_.-]+\Z")  # nothing in it is escaped
 _LONGEST_NAME = 180
 _KEPT_OF_LONG = 100
 
@@ -74,6 +75,8 @@ def from_file_name(name: str) -> SessionId:
     stem = name.removesuffix(SUFFIX)
     if stem == name or is_shortened(stem):
         raise BadSessionId(f"{name!r} does not hold a whole session id")
+    if len(stem) <= _LONGEST_NAME and _SIMPLE.match(stem):  # most are, and a listing has many
+        return SessionId(stem.replace("-", ":"))
     try:
         raw = b"".join(_bytes_of(stem))
         session = raw.decode("utf-8", "surrogatepass")

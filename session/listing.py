@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from session import ids
+from session import archive, ids
 from session.errors import BadSessionId, SessionError
 from session.events import System, User
 from session.ids import SessionId
-from session.transcript import Transcript, sync_directory
+from session.transcript import sync_directory
 
 
 class Entry(NamedTuple):
@@ -20,68 +20,97 @@ class Entry(NamedTuple):
     session: SessionId
     size: int
     modified: float
+    archived: bool = False
 
 
-def id_of(path: Path) -> SessionId:
-    """The session id of a transcript's file; of a shortened name, from the header in its first line."""
-    if not ids.is_shortened(path.name):
-        return ids.from_file_name(path.name)
-    transcript = Transcript(path, writable=False)
+def id_of(data_dir: Path, name: str) -> SessionId:
+    """The session id of a transcript's file name; of a shortened one, from the header in its first line.
+
+    Raises `BadSessionId`, or `OSError` where that line cannot be read.
+    """
+    if not ids.is_shortened(name):
+        return ids.from_file_name(name)
+    transcript, _ = archive.opened(data_dir, name)
     try:
         first = transcript.after(None, 1)
     finally:
         transcript.close()
     header = first[0].event if first else None
     named = header.content if isinstance(header, System) and header.name == "session" else None
-    if named and ids.file_name(named) == path.name:
+    if named and ids.file_name(named) == name:
         return SessionId(named)
-    raise BadSessionId(f"{path.name} has no header that names its session")
+    raise BadSessionId(f"{name} has no header that names its session")
 
 
 def entries(data_dir: Path) -> Iterator[Entry]:
     """Every session of a data directory, in no order; reads names, sizes and times, not contents.
 
-    Files whose names are no session's are passed over.
+    Files whose names are no session's are passed over, and archives of sessions that are at hand.
     """
+    met = set()
     try:
         directory = os.scandir(data_dir / "sessions")
     except FileNotFoundError:
-        return
-    with directory:
-        for entry in directory:
-            if not entry.name.endswith(ids.SUFFIX):
-                continue
-            try:
-                short = ids.is_shortened(entry.name)
-                session = id_of(Path(entry.path)) if short else ids.from_file_name(entry.name)
-                status = entry.stat()
-            except (SessionError, OSError):
-                continue
-            yield Entry(session, status.st_size, status.st_mtime)
+        pass
+    else:
+        with directory:
+            for file in directory:
+                met.add(file.name)
+                if found := _entry(data_dir, file, file.name, archived=False):
+                    yield found
+    for file in archive.names(data_dir):
+        name = file.name.removesuffix(archive.ENDING)
+        if name not in met and (found := _entry(data_dir, file, name, archived=True)):
+            yield found
+
+
+def _entry(data_dir: Path, file: os.DirEntry[str], name: str, *, archived: bool) -> Entry | None:
+    if not name.endswith(ids.SUFFIX):
+        return None
+    try:
+        session, status = id_of(data_dir, name), file.stat()
+    except (SessionError, OSError):
+        return None
+    return Entry(session, status.st_size, status.st_mtime, archived)
+
+
+def index_path(data_dir: Path, session: SessionId) -> Path:
+    """Where the session's search index is, if it has one: derived, and deletable at any time."""
+    return data_dir / "index" / f"{ids.file_name(session)}.sqlite3"
 
 
 def remove(data_dir: Path, session: SessionId) -> bool:
-    """Delete a session from the disk: what people sent, transcript, torn tails; False where there is none."""
+    """Delete all there is of a session: what people sent, transcript, archive; False where there is none."""
     folder, name = data_dir / "sessions", ids.file_name(session)
+    archived = archive.path_of(data_dir, name)
     found = False
-    _remove_media(data_dir, session, folder / name)
-    for path in [folder / name, *folder.glob(f"{name}.torn-*")]:
+    _remove_media(data_dir, session, name)
+    index = index_path(data_dir, session)
+    for derived in (index, index.with_name(f"{index.name}-journal")):
+        derived.unlink(missing_ok=True)
+    beside = [*folder.glob(f"{name}.torn-*"), folder / f"{name}.new"]
+    for path in [archived, archived.with_name(f"{archived.name}.new"), folder / name, *beside]:
         try:
             path.unlink()
             found = True
         except FileNotFoundError:
             continue
     if found:
-        sync_directory(folder)
+        for changed in {folder, archived.parent}:
+            if changed.is_dir():
+                sync_directory(changed)
     return found
 
 
-def _remove_media(data_dir: Path, session: SessionId, transcript: Path) -> None:
+def _remove_media(data_dir: Path, session: SessionId, name: str) -> None:
     """Delete the files that came with the session's messages: `media/<provider>/<message id>.<ending>`."""
     media = data_dir / "media" / ids.parse(session)[1].provider
-    if not media.is_dir() or not transcript.exists():
+    if not media.is_dir():
         return
-    opened = Transcript(transcript, writable=False)
+    try:
+        opened, _ = archive.opened(data_dir, name)
+    except FileNotFoundError:
+        return
     try:
         said = {record.event.id for record in opened.backwards() if isinstance(record.event, User)}
     finally:

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from time import perf_counter
 from typing import Any, NamedTuple, TypeVar
 
-from session import ids
+from session import archive, ids
 from session.errors import BadEvent, SessionError, StorageError
 from session.events import Event, Record, User
 from session.files import OpenFiles
@@ -30,6 +32,7 @@ class _Append(NamedTuple):
     batch: list[Event]
     sync: bool
     stored: asyncio.Future[list[Record]]
+    asked: float
 
 
 class Store:
@@ -43,6 +46,8 @@ class Store:
         self.data_dir = data_dir
         self.fault: str | None = None  # the last append's error, until one succeeds
         self.skipped: set[tuple[str, int]] = set()  # name and place of lines that are no events, for the log
+        # Told how many seconds each of some appends took, and the disk's part of it.
+        self.timed: Callable[[list[float], float | None], None] = lambda appends, sync: None
         self._sessions = data_dir / "sessions"
         self._lock = DirectoryLock(data_dir)
         self._hints = OpenLog(data_dir)
@@ -79,6 +84,11 @@ class Store:
         """The names of transcripts whose torn tail was cut off, for the log."""
         return self._files.repaired
 
+    @property
+    def salvaged(self) -> list[str]:
+        """The names of transcripts that a damaged archive gave back in part, for the log."""
+        return self._files.salvaged
+
     def maybe_open(self) -> list[SessionId]:
         """The sessions in which something may be open: all that a start has to look at."""
         found = []
@@ -112,7 +122,7 @@ class Store:
         """
         stored: asyncio.Future[list[Record]] = asyncio.get_running_loop().create_future()
         name = ids.file_name(session)
-        item = _Append(batch, sync, stored)
+        item = _Append(batch, sync, stored, perf_counter())
         if (queue := self._queues.get(name)) is not None:
             queue.append(item)
         else:
@@ -132,8 +142,8 @@ class Store:
         try:
             if any(map(_opens, batch)) and name not in self._hints.names:
                 await self._hint(name)
-            write = partial(Transcript.append, batch=batch, sync=sync)
-            records = await self._files.use(name, session, write, create=True)
+            write = partial(_write, batch, sync)
+            records, synced = await self._files.use(name, session, write, create=True)
         except BadEvent as error:
             if len(items) == 1:
                 self._refuse(items, error)
@@ -150,6 +160,7 @@ class Store:
             self._refuse(items, error)
         else:
             self.fault = None
+            self.timed([perf_counter() - item.asked for item in items], synced if sync else None)
             for item in items:
                 mine, records = records[: len(item.batch)], records[len(item.batch) :]
                 if not item.stored.done():
@@ -239,18 +250,49 @@ class Store:
         return await asyncio.shield(self._task(self._delete(ids.file_name(session), session)))
 
     async def _delete(self, name: str, session: SessionId) -> bool:
-        while name in self._queues:
-            others = self._tasks - {asyncio.current_task()}
-            await asyncio.wait(others, return_when=asyncio.FIRST_COMPLETED)
-        self._queues[name] = []  # appends that come from now on wait, and begin a new file
-        try:
+        async with self._alone(name, session):  # appends that come from now on begin a new file
             async with self._files.without(name):
                 found = await self._run(remove, self.data_dir, session)
             self._hints.names.discard(name)
             await self._unhint(name)
+        return found
+
+    async def archive(self, session: SessionId) -> str | None:
+        """Compress a transcript until somebody speaks again, or say why not; raises `OSError`."""
+        return await asyncio.shield(self._task(self._archive(ids.file_name(session), session)))
+
+    async def _archive(self, name: str, session: SessionId) -> str | None:
+        async with self._alone(name, session):
+            if name in self._hints.names:
+                return "something in it is still open"
+            if not (self._sessions / name).exists():
+                archived = archive.path_of(self.data_dir, name).exists()
+                return "it is archived already" if archived else "it is gone"
+            await self._files.use(name, session, Transcript.cursor, create=False)  # a torn tail is cut off
+            async with self._files.without(name):
+                packed = await self._run(archive.pack, self.data_dir, name)
+        return None if packed else "its archive holds something else: both are kept"
+
+    async def tidy_archive(self) -> list[str]:
+        """Remove archives that a crash left beside their transcripts; the names of those that differ."""
+        doubled = await self._run(archive.doubled, self.data_dir)
+        return [name for name in doubled if not await self._tidied(name)]
+
+    async def _tidied(self, name: str) -> bool:
+        async with self._files.without(name):
+            return await self._run(archive.drop_needless, self.data_dir, name)
+
+    @asynccontextmanager
+    async def _alone(self, name: str, session: SessionId) -> AsyncIterator[None]:
+        """Let the session's appends wait: those called before are stored, the others come after the block."""
+        while name in self._queues:
+            others = self._tasks - {asyncio.current_task()}
+            await asyncio.wait(others, return_when=asyncio.FIRST_COMPLETED)
+        self._queues[name] = []
+        try:
+            yield
         finally:
             self._task(self._flush(name, session))
-        return found
 
     async def _read(self, session: SessionId, read: Callable[[Transcript], T], nothing: T) -> T:
         # Shielded: a reader that goes away must not count as out of the file while its thread is in it.
@@ -275,7 +317,11 @@ class Store:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work, *args)
 
     def _id_of(self, name: str) -> SessionId:
-        return id_of(self._sessions / name)
+        return id_of(self.data_dir, name)
+
+
+def _write(batch: list[Event], sync: bool, transcript: Transcript) -> tuple[list[Record], float]:
+    return transcript.append(batch, sync=sync), transcript.sync_seconds
 
 
 def _opens(event: Event) -> bool:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import errno
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
+from time import perf_counter
 from typing import NamedTuple
 
 from session import events
@@ -36,7 +37,8 @@ class Transcript:
     the opener must hold the data directory's lock: a torn tail is cut off and kept beside the file, an
     unfinished line that parses is completed. Otherwise nothing is changed. `header` is written before
     the first event of an empty file; a missing file is made where `create`. `cut`: the `uncut` of the
-    one before, whose failed append is still to be taken back.
+    one before, whose failed append is still to be taken back. `content`: what a file that is not there
+    would hold, for reading.
     """
 
     def __init__(
@@ -47,15 +49,20 @@ class Transcript:
         header: Event | None = None,
         create: bool = True,
         cut: int | None = None,
+        content: Iterable[bytes] | None = None,
     ) -> None:
         self.path = path
         self.end = self._synced = 0
         self.torn = 0  # bytes that opening cut off
         self.broken = False  # set by a failed append: nobody may append until the file is opened anew
+        self.sync_seconds = 0.0  # what the last append waited for the disk
         self.uncut: int | None = None  # set where a failed append could not be taken back: the end to cut at
         self._header = header
         self._tag = ""
-        self._fd = self._open(writable, create=create and header is not None)
+        if content is None:
+            self._fd = self._open(writable, create=create and header is not None)
+        else:
+            self._fd = _memory(content)
         try:
             if cut is not None and os.fstat(self._fd).st_size > cut:
                 os.ftruncate(self._fd, cut)
@@ -104,7 +111,9 @@ class Transcript:
                 # After a failed fdatasync the kernel may call pages clean that never reached the disk:
                 # only what an earlier one confirmed can be kept.
                 keep = self._synced
+                began = perf_counter()
                 os.fdatasync(self._fd)
+                self.sync_seconds = perf_counter() - began
         except OSError as error:
             self._undo(keep)
             raise StorageError(error.errno, f"{self.path.name}: {error.strerror or error}") from error
@@ -283,6 +292,19 @@ class Transcript:
             if not unread:
                 yield b"".join(reversed(pieces))
                 return
+
+
+def _memory(content: Iterable[bytes]) -> int:
+    """A file without a name, which is gone when it is closed."""
+    fd = os.memfd_create("transcript", os.MFD_CLOEXEC)
+    try:
+        for piece in content:
+            if os.write(fd, piece) != len(piece):
+                raise StorageError(errno.ENOMEM, "a transcript does not fit into the memory")
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
 
 
 def _pread(fd: int, size: int, position: int) -> bytes:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from channels.cli import client
 from channels.cli.client import Target
-from gateway import config_file
+from gateway import config_socket
 from gateway.errors import ConfigError
 
 
@@ -15,7 +15,7 @@ def target(config: str | None, socket: str | None, url: str | None, token_file: 
     """Which gateway is meant: the one at `url`, else the one on this machine. Raises `ConfigError`."""
     if url is not None:
         return Target(socket=None, url=url, token=_token(token_file))
-    return Target(socket=Path(socket) if socket else config_file.load(config).socket)
+    return Target(socket=Path(socket) if socket else config_socket.find(config))
 
 
 def _token(file: str | None) -> str | None:

@@ -6,7 +6,7 @@ import json
 from datetime import datetime
 from typing import Any
 
-from gateway import ask, config_file
+from gateway import ask, config_socket
 
 
 def list_(config: str | None, as_json: bool) -> int:
@@ -39,7 +39,7 @@ def revoke(config: str | None, peer: str) -> int:
 
 
 def _ask(config: str | None, args: dict[str, str]) -> Any:
-    return ask.control(config_file.load(config).socket, "pairing", args)
+    return ask.control(config_socket.find(config), "pairing", args)
 
 
 def _time(seconds: float) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import logging
 import sys
 
 import uvloop
 
-from gateway import banner, config_file, log
+from gateway import banner, config_file, log, systemd
+from gateway.config_file import Loaded
 from gateway.config_problem import located
 from gateway.daemon import Daemon
 from gateway.errors import ConfigError, GatewayError
@@ -16,15 +18,30 @@ from gateway.errors import ConfigError, GatewayError
 
 def main(config: str | None, verbose: bool) -> int:
     """Run until SIGTERM or SIGINT. Raises `GatewayError` where the start fails."""
+    inherited = systemd.inherited()
+    try:
+        return _run(config, verbose, inherited)
+    except ConfigError:
+        inherited.turn_away()
+        raise
+
+
+def _run(config: str | None, verbose: bool, inherited: systemd.Inherited) -> int:
     source = config_file.read(config_file.find(config))
     settings = config_file.resolve(source)
     log.configure(config_file.secrets(settings), level=logging.DEBUG if verbose else logging.INFO)
+    faulthandler.enable()  # the watchdog's SIGABRT then leaves in the journal where every thread was
     failure: GatewayError | None = None
+
+    def read() -> Loaded:
+        # The file that we began with: one that is gone must not count as a wish for the defaults.
+        return config_file.settle(config_file.read(source.places.file or config_file.find(config)))
 
     async def life() -> None:
         nonlocal failure
         try:
-            await Daemon(settings, banner.show if sys.stderr.isatty() else None).run()
+            greet = banner.show if sys.stderr.isatty() else None
+            await Daemon(settings, greet, inherited, read).run()
         except GatewayError as error:
             failure = error
 

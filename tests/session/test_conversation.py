@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from session import conversation
+import session.backlog
+from session import conversation, lasting
 from session.conversation import Attempt, Conversation, tail
 from session.events import Assistant, Event, Record, System, ToolCall, ToolResult, User
+from session.exchange import Exchange
 
 
 def records(events: list[Event]) -> list[Record]:
@@ -18,7 +21,7 @@ def records(events: list[Event]) -> list[Record]:
 
 
 def folded(records: list[Record], history_turns: int = 20) -> Conversation:
-    known = Conversation(history_turns)
+    known = Conversation(history_turns, push=True)
     for record in records:
         known.apply(record)
     return known
@@ -111,7 +114,8 @@ def test_closing_another_turn_leaves_the_running_one() -> None:
 class Lane:
     """Writes events as a lane would, from random decisions."""
 
-    def __init__(self, decide: random.Random) -> None:
+    def __init__(self, decide: random.Random, history_turns: int) -> None:
+        self.known = Conversation(history_turns, push=True)
         self.events: list[Event] = []
         self._decide = decide
         self._number = 0
@@ -123,20 +127,26 @@ class Lane:
         self._number += 1
         return f"{prefix}{self._number}"
 
+    def _put(self, *events: Event) -> None:
+        carried = self.known.lasting.carry(1) if isinstance(events[0], User) else []
+        for event in (*carried, *events):
+            self.known.apply(Record("", event, b""))
+            self.events.append(event)
+
     def message(self) -> None:
         self._waiting.append(self._id("m"))
-        self.events.append(user(self._waiting[-1]))
+        self._put(user(self._waiting[-1]))
 
     def refused(self) -> None:
         """A chat that floods: stored and closed at once, while others wait or run."""
         id = self._id("m")
         turn = self._decide.choice([None, self._id("r")])
-        self.events += [user(id), System(name="turn_failed", turn=turn, answers=(id,))]
+        self._put(user(id), System(name="turn_failed", turn=turn, answers=(id,)))
 
     def by_hand(self) -> None:
         added: list[Event] = [Assistant(content="y"), System(name="note"), User(content="x")]
         # Messages of another program come before ours: they were there when the session was taken over.
-        self.events.append(self._decide.choice(added[: 2 if self._number else 3]))
+        self._put(self._decide.choice(added[: 2 if self._number else 3]))
 
     def begin(self) -> None:
         if self._turn is None and self._waiting:
@@ -144,19 +154,26 @@ class Lane:
             self._turn = self._id("t"), self._waiting[:count]
             del self._waiting[:count]
             if self._decide.random() < 0.9:
-                self.again(1)
+                self.attempt(1)
 
-    def again(self, attempt: int = 2) -> None:
+    def attempt(self, attempt: int = 2) -> None:
         if self._turn:
             turn, messages = self._turn
-            self.events.append(System(name="started", turn=turn, messages=tuple(messages), attempt=attempt))
+            self._put(System(name="started", turn=turn, messages=tuple(messages), attempt=attempt))
 
     def tool(self) -> None:
         if self._turn and any(getattr(event, "turn", None) == self._turn[0] for event in self.events[-50:]):
             id = self._id("c")
-            self.events.append(ToolCall(name="f", call_id=id, turn=self._turn[0]))
+            self._put(ToolCall(name="f", call_id=id, turn=self._turn[0]))
             if self._decide.random() < 0.8:
-                self.events.append(ToolResult(name="f", call_id=id, turn=self._turn[0]))
+                self._put(ToolResult(name="f", result=id, call_id=id, turn=self._turn[0]))
+
+    def steer(self) -> None:
+        if self._turn and self._waiting and self.known.running:
+            taken, self._waiting = tuple(self._waiting), []
+            self._turn[1].extend(taken)
+            self._put(System(name="steered", turn=self._turn[0], messages=taken))
+            self._put(Assistant(content="on the way", turn=self._turn[0], finish="tool_calls"))
 
     def end(self) -> None:
         if self._turn:
@@ -166,20 +183,45 @@ class Lane:
                 Assistant(content="a", turn=turn, answers=answers, finish="stop"),
                 System(name="turn_failed", turn=turn, answers=answers),
             ]
-            self.events.append(self._decide.choice(closing))
+            self._put(self._decide.choice(closing))
             self._turn = None
 
     def reset(self) -> None:
-        self.events.append(System(name="reset", id=self._id("c")))
+        self._put(System(name="reset", id=self._id("c")))
+
+    def undo(self) -> None:
+        if exchange := self.known.window.last(self._turn[0] if self._turn else None):
+            self._put(System(name="undo", turn=exchange.turn, id=self._id("c")))
+
+    def again(self) -> None:
+        """What was asked last is asked once more."""
+        exchange = self.known.window.last(None)
+        if exchange and exchange.closed:
+            id = self._id("m")
+            self._put(System(name="undo", turn=exchange.turn, id=id))
+            self._put(user(id, "again"))
+            self._waiting.append(id)
+
+    def summary(self) -> None:
+        if turns := [exchange.turn for exchange in self.known.window.uncovered() if exchange.turn]:
+            covers, instead = self._decide.choice(turns), self._decide.choice([None, True])
+            self._put(System(name="summary", covers=covers, instead=instead, content=f"up to {covers}"))
+
+    def choose(self) -> None:
+        key, value = self._decide.choice(["model", "queue"]), self._decide.choice([None, self._id("v")])
+        self._put(System(name="setting", key=key, value=value))
+
+    def move(self) -> None:
+        self._put(System(name="address", chat=self._id("chat")))
 
     def many(self) -> None:
         for _ in range(self._decide.randrange(12)):
             self.refused()
 
 
-def history(seed: int, length: int) -> list[Event]:
+def history(seed: int, length: int, history_turns: int) -> Lane:
     decide = random.Random(seed)
-    lane = Lane(decide)
+    lane = Lane(decide, history_turns)
     acts = [
         lane.message,
         lane.begin,
@@ -187,35 +229,56 @@ def history(seed: int, length: int) -> list[Event]:
         lane.end,
         lane.refused,
         lane.by_hand,
-        lane.again,
+        lane.attempt,
         lane.reset,
         lane.many,
+        lane.steer,
+        lane.undo,
+        lane.again,
+        lane.summary,
+        lane.choose,
+        lane.move,
     ]
     weights = [decide.random() ** 2 for _ in acts]
     weights[7] *= 0.1
     for act in decide.choices(acts, weights, k=length):
         act()
-    return lane.events
+    return lane
 
 
-@given(st.integers(0, 2**32), st.integers(0, 120), st.integers(1, 12), st.integers(0, 12))
-@example(2, 120, 1, 0)
+def shape(exchanges: Iterable[Exchange]) -> list[tuple[object, ...]]:
+    return [(e.turn, e.messages, e.steps, e.covered) for e in exchanges]
+
+
+@given(st.integers(0, 2**32), st.integers(0, 150), st.integers(2, 12), st.integers(0, 12), st.integers(0, 6))
+@example(2, 120, 2, 0, 0)
 def test_the_end_of_the_file_tells_the_same_as_all_of_it(
-    seed: int, length: int, remembered: int, history_turns: int
+    seed: int, length: int, remembered: int, history_turns: int, backlog: int
 ) -> None:
-    all_ = records(history(seed, length))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(conversation, "REMEMBERED", remembered)
-        some = end_of(all_, history_turns)
-    whole, known = folded(all_, history_turns), folded(some, history_turns)
+        patch.setattr(lasting, "CARRIED", remembered // 2)
+        for module in (session.backlog, conversation):
+            patch.setattr(module, "MESSAGES", backlog)
+        lane = history(seed, length, history_turns)
+        all_ = records(lane.events)
+        with pytest.MonkeyPatch.context() as shorter:
+            shorter.setattr(conversation, "REMEMBERED", remembered)
+            some = end_of(all_, history_turns)
+        whole, known = folded(all_, history_turns), folded(some, history_turns)
+    assert lane.known.open == whole.open
+    assert shape(lane.known.window.uncovered()) == shape(whole.window.uncovered())
     assert known.open == whole.open
     assert known.running == whole.running
     assert known.waiting() == whole.waiting()
     assert known.unfinished_calls == whole.unfinished_calls
     assert known.cursor == whole.cursor or not all_
-    assert [(e.turn, e.messages, e.steps) for e in known.window.before("")] == [
-        (e.turn, e.messages, e.steps) for e in whole.window.before("")
-    ]
+    assert shape(known.window.before("")) == shape(whole.window.before(""))
+    assert shape(known.window.uncovered()) == shape(whole.window.uncovered())
+    assert known.window.summary == whole.window.summary
+    assert known.settings == whole.settings
+    assert known.replies
+    assert whole.replies
+    assert known.replies.address == whole.replies.address
     if whole.running:
         mine, other = known.window.of(whole.running.turn), whole.window.of(whole.running.turn)
         assert (mine.messages, mine.steps) == (other.messages, other.steps)

@@ -156,7 +156,7 @@ async def test_an_empty_file_that_was_read_first_begins_with_a_header(opened: St
     end = await opened.end(LONG)
     assert end is not None
     await opened.append(LONG, [user("m1")])
-    assert id_of(path_of(opened, LONG)) == LONG
+    assert id_of(opened.data_dir, ids.file_name(LONG)) == LONG
 
 
 FULL = """

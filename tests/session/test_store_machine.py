@@ -16,7 +16,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from session import hints, ids, store, transcript
+from session import archive, hints, ids, store, transcript
 from session.errors import BadCursor, StorageError
 from session.events import Record, System, User
 from session.ids import SessionId
@@ -42,7 +42,7 @@ class Lives(RuleBasedStateMachine):
         self.root = Path(tempfile.mkdtemp(prefix="store"))
         self.patch = pytest.MonkeyPatch()
         self.disk = Disk()
-        for module in (hints, store, transcript):
+        for module in (archive, hints, store, transcript):
             self.patch.setattr(module, "os", self.disk)
         self.patch.setattr(transcript, "BLOCK", 128)
         self.heal()
@@ -174,6 +174,32 @@ class Lives(RuleBasedStateMachine):
         self.run(self.store.settle(of))
         self.open.discard(of)
 
+    @rule(
+        of=sessions,
+        settled=st.booleans(),
+        call=st.sampled_from([None, "write", "fsync", "rename", "unlink", "open", "read"]),
+        at=st.integers(1, 4),
+    )
+    def put_away(self, of: SessionId, settled: bool, call: str | None, at: int) -> None:
+        if settled:
+            self.settle(of)
+        if call:
+            self.disk.fail(call, errno.EIO, at=at)
+        try:
+            why = self.run(self.store.archive(of))
+        except OSError:
+            return
+        finally:
+            self.heal()
+        if of in self.open:
+            assert why == "something in it is still open"
+        if why is None and of in self.model:
+            self.synced[of] = len(self.model[of])
+
+    @rule()
+    def tidy(self) -> None:
+        self.run(self.store.tidy_archive())
+
     # -- reading ---------------------------------------------------------------------------------
 
     @rule(of=sessions, limit=st.integers(1, 8), data=st.data())
@@ -237,7 +263,9 @@ class Lives(RuleBasedStateMachine):
         for of, known in self.model.items():
             size = sum(len(line) + 1 for line in lines(known))
             safe = sum(len(line) + 1 for line in lines(known[: self.synced.get(of, 0)]))
-            os.truncate(self.folder / "sessions" / ids.file_name(of), safe + cut % (size - safe + 1))
+            path = self.folder / "sessions" / ids.file_name(of)
+            if path.exists():  # what is in the archive is there as a whole
+                os.truncate(path, safe + cut % (size - safe + 1))
 
     def look_at_everything(self) -> None:
         """After a crash: nothing that was synced is missing, nothing is there that was not written."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+from session import backlog
 from session.conversation import Conversation
 from session.events import Assistant, Event, Record, System, ToolCall, ToolResult, User
 from session.window import Exchange, Window
@@ -192,3 +195,107 @@ def test_what_is_kept_is_the_newest_that_fits(turns: list[tuple[int, int]], limi
     assert seen.size <= limit or kept <= 1
     if kept < len(sizes):
         assert sum(sizes[len(sizes) - kept - 1 :]) > limit
+
+
+# -- summaries, and what was taken back ------------------------------------------------------------
+
+
+def undo(turn: str) -> System:
+    return System(name="undo", turn=turn, id=f"undo {turn}")
+
+
+def summary(covers: str, *, instead: bool | None = None) -> System:
+    return System(name="summary", content=f"up to {covers}", covers=covers, instead=instead)
+
+
+def exchanges(count: int) -> list[Event]:
+    """Turns t0, t1, ... of two messages each."""
+    events: list[Event] = []
+    for number in range(count):
+        turn, message = f"t{number}", f"m{number}"
+        events += [user(message), started(turn, message), answer(turn, message)]
+    return events
+
+
+def turns(exchanges: Iterable[Exchange]) -> list[str | None]:
+    return [exchange.turn for exchange in exchanges]
+
+
+def test_what_was_taken_back_is_not_seen() -> None:
+    seen = window(*exchanges(4), undo("t3"), undo("t1"))
+    assert turns(seen.before("")) == ["t0", "t2"]
+    assert seen.size == 4
+    assert seen.last(None) is seen.before("")[-1]
+    assert turns(window(*exchanges(2), undo("unknown")).before("")) == ["t0", "t1"]
+
+
+def test_a_turn_that_is_taken_back_while_it_runs_has_itself_until_it_is_over() -> None:
+    running: list[Event] = [user("m9"), started("t9", "m9"), undo("t9"), call("t9"), result("t9")]
+    seen = window(*exchanges(1), *running)
+    assert shape([seen.of("t9")]) == [(["m9"], ["ToolCall", "ToolResult"])]
+    assert (seen.last("t9") or seen.of("t9")).turn == "t0"
+    assert turns(window(*exchanges(1), *running, answer("t9", "m9")).before("")) == ["t0"]
+
+
+def test_the_last_one_is_the_running_one_and_none_that_nobody_closed() -> None:
+    phantom = Assistant(content="of another program", turn="x")
+    seen = window(*exchanges(1), phantom, user("m9"), started("t9", "m9"))
+    for running, last in (("t9", "t9"), (None, "t0")):
+        exchange = seen.last(running)
+        assert exchange
+        assert exchange.turn == last
+    assert window(phantom).last(None) is None
+    assert window(User(content="by hand"), Assistant(content="x")).last(None) is None
+
+
+def test_a_summary_tells_of_what_is_seen_as_well() -> None:
+    seen = window(*exchanges(5), summary("t1"), limit=6)
+    assert seen.summary == "up to t1"
+    assert turns(seen.before("")) == ["t2", "t3", "t4"]
+    assert list(seen.backlog) == []
+    assert turns(window(*exchanges(5), limit=6).backlog) == ["t0", "t1"]
+    seen = window(*exchanges(5), summary("t3"), limit=6)
+    assert turns(seen.before("")) == ["t2", "t3", "t4"]
+    assert turns(seen.uncovered()) == ["t4"]
+
+
+def test_a_summary_may_stand_instead_of_what_it_tells_of() -> None:
+    seen = window(*exchanges(5), summary("t3", instead=True))
+    assert turns(seen.before("")) == ["t4"]
+    seen = window(*exchanges(5), summary("long ago", instead=True))
+    assert turns(seen.before("")) == ["t0", "t1", "t2", "t3", "t4"]
+
+
+def test_a_reset_forgets_summary_and_backlog() -> None:
+    seen = window(*exchanges(9), summary("t0"), System(name="reset"), limit=4)
+    assert seen.summary is None
+    assert seen.known == []
+
+
+def test_the_backlog_is_bounded_in_messages_and_in_bytes() -> None:
+    seen = window(*exchanges(100), limit=4)
+    assert turns(seen.backlog) == [f"t{number}" for number in range(66, 98)]
+    assert sum(exchange.size for exchange in seen.backlog) == backlog.MESSAGES
+    large: list[Event] = []
+    for number in range(10):
+        turn, message = f"t{number}", f"m{number}"
+        large += [User(content="x" * 60_000, id=message), started(turn, message), call(turn)]
+        large += [ToolResult(name="f", result="y" * 60_000, call_id="c1", turn=turn), answer(turn, message)]
+    seen = window(*large, limit=4)
+    assert turns(seen.backlog) == ["t4", "t5", "t6", "t7"]  # 60 KB each: their results are cut short
+    assert sum(exchange.bytes for exchange in seen.backlog) <= backlog.BYTES
+    huge = [User(content="x" * 300_000, id="m1"), started("t1", "m1"), answer("t1", "m1"), *exchanges(3)]
+    assert turns(window(*huge, limit=6).backlog) == ["t1"]
+
+
+def test_what_was_steered_into_a_turn_stands_where_it_came() -> None:
+    seen = window(
+        user("m1"), started("t1", "m1"), call("t1"), user("m2"), user("m3"), result("t1"),
+        System(name="steered", turn="t1", messages=("m2", "m3")), answer("t1", "m1", "m2", "m3"),
+    )  # fmt: skip
+    [exchange] = seen.before("")
+    assert [type(step).__name__ for step in exchange.steps] == [
+        "ToolCall", "ToolResult", "User", "User", "Assistant",
+    ]  # fmt: skip
+    assert [message.id for message in exchange.asked] == ["m1", "m2", "m3"]
+    assert exchange.size == 4

@@ -1,0 +1,86 @@
+"""`lunar sessions export`: a conversation as a document of its own."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import TextIO
+
+from gateway import config_file
+from gateway.errors import BadArgument, CannotCreate
+from gateway.verbs.sessions.finding import disk, events, find
+from gateway.verbs.sessions.progress import bar
+from session import archive, ids
+from session.events import Event
+from session.ids import SessionId
+
+FORMATS = ("md", "json", "html")
+Said = Iterator[tuple[Event, bytes]]
+Writer = Callable[[SessionId, Said], Iterable[str]]
+
+
+def main(config: str | None, session: str, format: str | None, output: str | None) -> int:
+    """Write one conversation to a file or to stdout; raises `NoSuchSession`, `Unreadable`, `CannotCreate`."""
+    data_dir = config_file.load(config).data_dir
+    write = _writer(format or _format_of(output))
+    with disk():
+        id = find(data_dir, session)
+        with bar("Exporting", _size(data_dir, id), bytes=True) as advance:
+            text = write(id, _told(events(data_dir, id), advance))
+            if output is None or output == "-":
+                _write(sys.stdout, text)
+            else:
+                _save(Path(output), text)
+    return 0
+
+
+def _writer(format: str) -> Writer:
+    write: Writer = import_module(f"gateway.verbs.sessions.export_{format}").pieces
+    return write
+
+
+def _format_of(output: str | None) -> str:
+    ending = Path(output or "").suffix.removeprefix(".")
+    if output in (None, "-") or ending in ("markdown", "txt"):
+        return "md"
+    if ending not in FORMATS:
+        raise BadArgument(f"Which format? Say --format, or name the file with .{', .'.join(FORMATS)}.")
+    return ending
+
+
+def _size(data_dir: Path, session: SessionId) -> int:
+    transcript, _ = archive.opened(data_dir, ids.file_name(session))
+    try:
+        return transcript.end
+    finally:
+        transcript.close()
+
+
+def _told(said: Said, advance: Callable[[int], None]) -> Said:
+    for event, line in said:
+        yield event, line
+        advance(len(line))
+
+
+def _write(file: TextIO, text: Iterable[str]) -> None:
+    for piece in text:
+        file.write(piece.encode("utf-8", "replace").decode())  # lone surrogates are in no document
+
+
+def _save(path: Path, text: Iterable[str]) -> None:
+    """Write the whole file or none; what a conversation says is for its owner's eyes."""
+    beside = path.with_name(f"{path.name}.part")
+    try:
+        fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise CannotCreate(f"{path}: {error.strerror or error}") from error
+    try:
+        with open(fd, "w", encoding="utf-8", newline="\n") as file:
+            _write(file, text)
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
