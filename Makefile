@@ -17,7 +17,7 @@ run: $(VENV)/.installed  ## set up, and start the gateway in the foreground
 	@exec $(BIN)/lunar run
 
 test: $(VENV)/.installed-dev  ## set up, and run all tests
-	@$(BIN)/pytest -n $(JOBS) $(ARGS)
+	@$(BIN)/pytest -n $(JOBS) --dist loadgroup $(ARGS)
 
 check: $(VENV)/.installed-dev  ## formatting, lint and types
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy

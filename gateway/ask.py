@@ -19,7 +19,8 @@ def control(path: Path, verb: str, args: Mapping[str, Any] | None = None) -> Any
     Raises `NotRunning` where nobody listens, `NotPermitted` where this user may not, and `GatewayError` with
     the daemon's own sentence where it refuses.
     """
-    hello = {"type": "hello", "protocol": 1, "client": "lunar"}
+    # Not the default session, which would be opened, and so kept from the archive, each time somebody looks.
+    hello = {"type": "hello", "protocol": 1, "client": "lunar", "session": "_control"}
     asked = {"type": "control", "id": "c1", "verb": verb, "args": args or {}}
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(_SECONDS)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
+from gateway.redaction import known
+
 
 class Verdict(NamedTuple):
     """Yes or no, and for each part that does not work, why."""
@@ -27,18 +29,30 @@ class Failing(Protocol):
         """Why, by name."""
 
 
-class Health:
-    """Asked by the HTTP port and by `lunar status`; holds no state but `draining`."""
+class Modelling(Failing, Protocol):
+    """What health must know of the models: `gateway.agent.models.Models`."""
 
-    def __init__(self, store: Storing, channels: Failing, models: Failing) -> None:
+    @property
+    def remarks(self) -> Mapping[str, str]:
+        """Why, by name, of those in whose place others answer."""
+
+
+class Health:
+    """Asked by the HTTP port and by `lunar status`; holds no state but `draining`.
+
+    `remarks`: trouble that keeps nobody from being served, such as a configuration that was not taken over.
+    """
+
+    def __init__(self, store: Storing, channels: Failing, models: Modelling) -> None:
         self.draining = False
+        self.remarks: Mapping[str, str] = {}  # set once by whoever has any: `gateway.reload.Reload`
         self._store = store
         self._channels = channels
         self._models = models
 
     def live(self) -> Verdict:
         """Whether what we acknowledge is stored; that the loop turns is shown by answering at all."""
-        why = {"store": self._store.fault} if self._store.fault else {}
+        why = {"store": known.text(self._store.fault)} if self._store.fault else {}
         return Verdict(not why, why)
 
     def ready(self) -> Verdict:
@@ -48,4 +62,11 @@ class Health:
         why.update({f"model {name}": fault for name, fault in self._models.faults.items()})
         if self.draining:
             why["gateway"] = "shutting down"
-        return Verdict(not why, why)
+        spared = {f"model {name}": fault for name, fault in self._models.remarks.items()}
+        told = {**why, **spared, **self.remarks}  # in the words of servers, of libraries, of people's files
+        return Verdict(not why, {name: known.text(reason) for name, reason in told.items()})
+
+    def line(self, channels: Mapping[str, str]) -> str:
+        """How it is in one line, as `systemctl status` shows it; `channels`: each one's state by its name."""
+        others = {name: why for name, why in self.ready().why.items() if not name.startswith("channel ")}
+        return known.text("; ".join(f"{name}: {how}" for name, how in {**others, **channels}.items()))

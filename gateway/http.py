@@ -11,12 +11,19 @@ from aiohttp import web
 
 from gateway.health import Health, Verdict
 
+_BACKLOG = 4096  # connections that wait, such as those of a restart; the kernel caps it (net.core.somaxconn)
+_LAST_GUESTS = 0.25  # seconds for those who were let in just before a stop; whoever comes later waits outside
+
 # The secret that came along, and the body -> an HTTP status.
 Hook = Callable[[str | None, bytes], Awaitable[int]]
 
 
 class Routes(Protocol):
     """A channel that lives on the HTTP port: `channels.webchat.server.Webchat`."""
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
 
     def attach(self, app: web.Application) -> None:
         """Add its routes, and what it does at a shutdown."""
@@ -41,7 +48,17 @@ class HttpChannel:
         self._metrics = metrics
         self._channels = channels
         self._hooks: dict[str, Hook] = {}
-        self._socket: socket.socket | None = None
+        self._inherited: tuple[socket.socket, ...] = ()
+        self._sockets: tuple[socket.socket, ...] = ()
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return sum(channel.connections for channel in self._channels)
+
+    def adopt(self, inherited: Sequence[socket.socket]) -> None:
+        """Serve on listening sockets that somebody else keeps open (systemd); `bind` then makes none."""
+        self._inherited = tuple(inherited)
 
     def hook(self, path: str, receive: Hook) -> None:
         """Let somebody's server bring something to this path, by POST; `receive` gives the HTTP status."""
@@ -49,35 +66,44 @@ class HttpChannel:
 
     def bind(self) -> None:
         """Listen; raises `OSError` where the address is taken or not ours."""
+        if self._inherited:
+            # Copies: serving closes them, and what comes between two runs waits in the kernel.
+            self._sockets = tuple(listener.dup() for listener in self._inherited)
+            return
         family, _, _, _, address = socket.getaddrinfo(
             self._host, self._port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        listener = socket.create_server(address, family=family, backlog=1024)
+        listener = socket.create_server(address, family=family, backlog=_BACKLOG)
         listener.setblocking(False)
-        self._socket = listener
+        self._sockets = (listener,)
 
     @property
     def port(self) -> int:
         """The port that is listened on; another than the configured one where that is 0."""
-        if self._socket is not None:
-            self._port = int(self._socket.getsockname()[1])
+        if self._sockets:
+            self._port = int(self._sockets[0].getsockname()[1])
         return self._port
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Serve until cancelled."""
-        if self._socket is None:
+        if not self._sockets:
             self.bind()
-        assert self._socket is not None
         runner = web.AppRunner(self._app(), access_log=None, handle_signals=False, shutdown_timeout=1.0)
         await runner.setup()
         try:
-            await web.SockSite(runner, self._socket).start()
+            for listener in self._sockets:
+                await web.SockSite(runner, listener, backlog=_BACKLOG).start()
             ready()
             await asyncio.get_running_loop().create_future()
         finally:
+            for site in list(runner.sites):
+                await site.stop()
+            if self._inherited:
+                await asyncio.sleep(_LAST_GUESTS)
             await runner.cleanup()
-            self._socket.close()
-            self._socket = None
+            for listener in self._sockets:
+                listener.close()
+            self._sockets = ()
 
     def _app(self) -> web.Application:
         app = web.Application()

@@ -27,6 +27,15 @@ class Ailing(Protocol):
         """One sentence for the operator; None while all is well."""
 
 
+@runtime_checkable
+class Crowded(Protocol):
+    """A channel whose clients stay connected."""
+
+    @property
+    def connections(self) -> int:
+        """How many are."""
+
+
 class Supervisor:
     """Runs each channel in a task of its own; one that fails is started again, the others do not notice."""
 
@@ -34,6 +43,7 @@ class Supervisor:
         self._down: dict[str, str] = {}  # why a channel is not running, by its name
         self._channels: dict[str, Channel] = {}
         self._sleep = sleep
+        self._heard: dict[str, asyncio.Event] = {}  # set when a channel is ready, or has failed
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     @property
@@ -46,11 +56,28 @@ class Supervisor:
         }
         return {**ailing, **self._down}
 
+    @property
+    def states(self) -> dict[str, str]:
+        """Every channel by name: why it does not work, or `ready`."""
+        faults = self.faults
+        return {name: faults.get(name, "ready") for name in self._channels}
+
+    @property
+    def connections(self) -> dict[str, int]:
+        """How many clients are connected, by channel."""
+        return {name: one.connections for name, one in self._channels.items() if isinstance(one, Crowded)}
+
     def start(self, channel: Channel) -> None:
         """Begin to run a channel; it counts as down until it says that it is ready."""
         self._down[channel.name] = "starting"
         self._channels[channel.name] = channel
+        self._heard[channel.name] = asyncio.Event()
         self._tasks[channel.name] = asyncio.create_task(self._keep(channel), name=f"channel {channel.name}")
+
+    async def settled(self) -> None:
+        """Wait until every channel that was started is ready, or has failed."""
+        for heard in self._heard.values():
+            await heard.wait()
 
     async def _keep(self, channel: Channel) -> None:
         failures = 0
@@ -69,11 +96,13 @@ class Supervisor:
             failures = 1 if loop.time() - began > _STEADY else failures + 1
             pause = min(FIRST_PAUSE * 2 ** (failures - 1), LONGEST_PAUSE) * random.uniform(0.75, 1.25)
             self._down[channel.name] = why
+            self._heard[channel.name].set()
             log.error("a channel failed", channel=channel.name, why=why, again_in=round(pause, 1))
             await self._sleep(pause)
 
     def _ready(self, name: str) -> None:
         self._down.pop(name, None)
+        self._heard[name].set()
         log.info("channel ready", channel=name)
 
     async def stop(self) -> None:

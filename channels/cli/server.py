@@ -26,6 +26,8 @@ log = structlog.get_logger(__name__)
 
 PROVIDER = Provider("cli")
 _NAME = re.compile(r"[a-z0-9_.-]{1,64}\Z")
+_BACKLOG = 4096  # connections that wait, such as those of a restart; the kernel caps it (net.core.somaxconn)
+_LAST_GUESTS = 0.25  # seconds for those who were let in just before a stop; whoever comes later waits outside
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 
@@ -44,15 +46,28 @@ class CliChannel:
         self._path = path
         self._house = house
         self._group = _group_id(group) if group else None
-        self._operators = {0, os.getuid(), *map(_user_id, operators)}
+        self.operators = user_ids(operators)  # others when the configuration was read again
+        self._inherited: socket.socket | None = None
         self._socket: socket.socket | None = None
         self._clients: set[asyncio.Task[None]] = set()
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return len(self._clients)
+
+    def adopt(self, inherited: socket.socket) -> None:
+        """Serve on a listening socket that somebody else keeps open (systemd); it is not ours to unlink."""
+        self._inherited = inherited
 
     def bind(self) -> None:
         """Take the path over from a dead daemon, never from a living one.
 
         Raises `SocketInUse`, `UnsafeDirectory`, or `OSError` where the socket cannot be made.
         """
+        if self._inherited is not None:
+            self._socket = self._inherited.dup()  # serving closes the copy alone
+            return
         prepare_directory(self._path)
         self._remove_stale()
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
@@ -62,7 +77,7 @@ class CliChannel:
             if self._group is not None:
                 os.chown(self._path, -1, self._group)
                 os.chmod(self._path, 0o660)
-            listener.listen(128)
+            listener.listen(_BACKLOG)
         except OSError:
             listener.close()
             raise
@@ -99,20 +114,26 @@ class CliChannel:
         if self._socket is None:
             self.bind()
         listener, self._socket = self._socket, None
-        server = await asyncio.start_unix_server(self._accept, sock=listener, limit=wire.MAX_CLIENT_FRAME)
-        mine = self._path.stat().st_ino
+        server = await asyncio.start_unix_server(
+            self._accept, sock=listener, limit=wire.MAX_CLIENT_FRAME, backlog=_BACKLOG
+        )
+        mine = None if self._inherited else self._path.stat().st_ino
         ready()
         try:
             await asyncio.get_running_loop().create_future()
         finally:
             server.close()
+            if self._inherited is not None:
+                await asyncio.sleep(_LAST_GUESTS)
             for client in self._clients:
                 client.cancel()
             if self._clients:
                 await asyncio.wait(self._clients)
             self._unlink(mine)
 
-    def _unlink(self, mine: int) -> None:
+    def _unlink(self, mine: int | None) -> None:
+        if mine is None:
+            return
         try:
             if self._path.stat().st_ino == mine:
                 self._path.unlink()
@@ -128,7 +149,7 @@ class CliChannel:
         try:
             uid = _caller(writer)
             await connection.serve(
-                _Lines(reader, writer), _SocketDoor(uid, uid in self._operators), self._house
+                _Lines(reader, writer), _SocketDoor(uid, uid in self.operators), self._house
             )
         except Exception:
             log.exception("a connection broke", channel=self.name)
@@ -145,6 +166,11 @@ def _group_id(name: str) -> int:
         return int(name) if name.isdigit() else grp.getgrnam(name).gr_gid
     except KeyError:
         raise UnknownName(f"channels.cli.group: this machine has no group {name!r}") from None
+
+
+def user_ids(operators: Iterable[str]) -> set[int]:
+    """The users who are operators: these, we ourselves and root; raises `UnknownName`."""
+    return {0, os.getuid(), *map(_user_id, operators)}
 
 
 def _user_id(name: str) -> int:
