@@ -68,6 +68,21 @@ class ToolActivity(msgspec.Struct, frozen=True, tag=True):
     state: Literal["started", "finished", "failed"]
 
 
+class Approval(msgspec.Struct, frozen=True, tag=True):
+    """The person is asked whether a tool call may run; `expires` is a time as transcripts write it.
+
+    `number`: from 1 within the turn, for people who answer in words. An `approval` event with its `call_id`
+    says that it was answered, or has expired.
+    """
+
+    turn: str
+    call_id: str
+    name: str
+    args: Any
+    expires: str
+    number: int = 1
+
+
 class Stored(msgspec.Struct, frozen=True, tag=True):
     """One more event is in the transcript."""
 
@@ -82,15 +97,16 @@ class Done(msgspec.Struct, frozen=True, tag=True):
     cursor: str
 
 
-Update = Started | Delta | ToolActivity | Stored | Done
+Update = Started | Delta | ToolActivity | Approval | Stored | Done
 
 
 class Running(msgspec.Struct, frozen=True):
-    """A turn in progress, and what it has said since its last stored event."""
+    """A turn in progress, what it has said since its last stored event, and what it asks of the person."""
 
     turn: str
     answers: tuple[str, ...]
     text: str
+    approvals: tuple[Approval, ...] = ()
 
 
 class Sent(msgspec.Struct, frozen=True):
@@ -156,6 +172,9 @@ class Session(Protocol):
 
     def stop(self) -> bool:
         """Stop the running turn; False where there is none."""
+
+    async def approve(self, call_id: str, allow: bool) -> None:
+        """The person's word on a tool call that waits for it; raises `Refused` where none does."""
 
     def undelivered(self) -> list[Delivery]:
         """Closed turns of a push channel that have no `delivered`, oldest first."""

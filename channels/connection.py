@@ -189,6 +189,8 @@ class _Conversation:
     async def _write(self, view: View, watch: Watch, after: str | None, reset: bool) -> None:
         await self._send([await self._welcome(view, watch, reset)])
         await self._replay(view, after, watch.cursor)
+        for asked in watch.running.approvals if watch.running else ():
+            await self._send(await view.frames(asked))
         while True:
             items = await self._outbox.take(view.pause)
             frames: list[wire.ServerFrame] = []
@@ -223,7 +225,7 @@ class _Conversation:
         match item:
             case wire.History():
                 return [await self._page(view, item)]
-            case wire.Ack() | wire.Notice() | wire.Error() | wire.Result() | wire.ApprovalFrame():
+            case wire.Ack() | wire.Notice() | wire.Error() | wire.Result():
                 return [item]
         return await view.frames(item)  # type: ignore[arg-type] # what is left are updates: Item is a union of both
 
@@ -284,7 +286,7 @@ class _Conversation:
                 case wire.History():
                     self._outbox.put(frame)
                 case wire.Approve():
-                    raise Refused("not_found", "No tool call is waiting for an answer.")
+                    await self._session.approve(frame.call_id, frame.allow)
                 case wire.ControlFrame():
                     await self._control(frame)
                 case wire.Hello():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from channels import wire
-from channels.base import Delta, Stored, Update
+from channels.base import Approval, Delta, Stored, Update
 
 MAX_FRAMES = 256
 MAX_BYTES = 1024 * 1024
@@ -66,4 +66,6 @@ def _size(item: Item) -> int:
             return len(text)
         case Stored(record):
             return len(record.line)
+        case Approval(args=args):
+            return len(str(args))
     return 100

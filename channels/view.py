@@ -8,9 +8,10 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from channels import wire
-from channels.base import Delta, Done, Running, Started, Stored, ToolActivity, Update
+from channels.base import Approval, Delta, Done, Running, Started, Stored, ToolActivity, Update
 from session import events
 from session.events import Assistant, Record, User
 
@@ -63,10 +64,22 @@ class View(Protocol):
 
 
 def _item(record: Record, html: str | None = None) -> wire.EventItem:
-    line, truncated = record.json(), False
+    line, truncated = _line(record), False
     if len(line) + len(html or "") > wire.MAX_SERVER_FRAME - 1024:
         line, html, truncated = _shortened(record), None, True
     return wire.EventItem(cursor=record.cursor, event=msgspec.Raw(line), html=html, truncated=truncated)
+
+
+def _line(record: Record) -> bytes:
+    event = record.event
+    if isinstance(event, events.Assistant) and event.reasoning:
+        return events.to_json(_said(event))
+    return record.json()
+
+
+def _said(event: events.Event) -> events.Event:
+    """The event without what a model thought, which is for the transcript alone."""
+    return replace(event, reasoning=None) if isinstance(event, events.Assistant) else event
 
 
 def _shortened(record: Record) -> bytes:
@@ -78,7 +91,7 @@ def _shortened(record: Record) -> bytes:
                 return events.to_json(value)[:_FIELD_KEPT].decode("utf-8", "ignore")
         return value
 
-    fields = msgspec.to_builtins(record.event)
+    fields = msgspec.to_builtins(_said(record.event))
     return events.to_json({name: cut(value) for name, value in fields.items()})
 
 
@@ -88,9 +101,25 @@ def _common(update: Update) -> list[wire.ServerFrame]:
             return [wire.StartedFrame(turn=turn, answers=answers, attempt=attempt)]
         case ToolActivity(turn, call_id, name, state):
             return [wire.ToolFrame(turn=turn, call_id=call_id, name=name, state=state)]
+        case Approval():
+            return [_approval(update)]
         case Done(turn, outcome, cursor):
             return [wire.DoneFrame(turn=turn, outcome=outcome, cursor=cursor)]
     return []
+
+
+def _approval(asked: Approval) -> wire.ApprovalFrame:
+    line = events.to_json(asked.args)
+    long = len(line) > _FIELD_KEPT
+    return wire.ApprovalFrame(
+        turn=asked.turn,
+        call_id=asked.call_id,
+        name=asked.name,
+        args=line[:_FIELD_KEPT].decode("utf-8", "ignore") if long else asked.args,
+        expires=asked.expires,
+        number=asked.number,
+        truncated=long,
+    )
 
 
 def event_frame(item: wire.EventItem) -> wire.EventFrame:

@@ -165,13 +165,18 @@ class ToolFrame(_Frame, frozen=True, kw_only=True, tag="tool"):
 
 
 class ApprovalFrame(_Frame, frozen=True, kw_only=True, tag="approval"):
-    """The person is asked whether a tool may run."""
+    """The person is asked whether a tool may run; see `channels.base.Approval`.
+
+    `truncated`: `args` is the beginning of their JSON, as a text.
+    """
 
     turn: str
     call_id: str
     name: str
     args: Any
     expires: str
+    number: int = 1
+    truncated: bool = False
 
 
 class DoneFrame(_Frame, frozen=True, kw_only=True, tag="done"):
@@ -267,6 +272,8 @@ def decode(data: bytes | str) -> ServerFrame:
         raise
     except msgspec.DecodeError:
         return _decode_surrogates(data)
+    except UnicodeDecodeError as error:
+        raise msgspec.DecodeError(f"not UTF-8: {error}") from error
 
 
 def _decode_surrogates(data: bytes | str) -> ServerFrame:

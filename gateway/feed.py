@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import structlog
 
-from channels.base import Delta, Done, Running, Started, Stored, Update
-from session.events import Assistant
+from channels.base import Approval, Delta, Done, Running, Started, Stored, Update
+from session.events import Assistant, System
 
 log = structlog.get_logger(__name__)
 
@@ -19,27 +19,42 @@ class Feed:
         self._watchers: set[FeedWatch] = set()
         self._started: Started | None = None
         self._said: list[str] = []
+        self._approvals: dict[str, Approval] = {}  # those that nobody has answered yet, by call
 
     def publish(self, update: Update) -> None:
         """Give the update to every watcher, in order, on this tick."""
         match update:
             case Started():
                 self._started, self._said = update, []
+                self._approvals.clear()
+            case Approval():
+                self._approvals[update.call_id] = update
+            case Stored(record) if isinstance(record.event, System):
+                self._note(record.event)
             case Delta():
                 self._said.append(update.text)
             case Stored(record) if isinstance(record.event, Assistant):
                 self._said.clear()
             case Done():
                 self._started, self._said = None, []
+                self._approvals.clear()
         for watcher in tuple(self._watchers):
             watcher.tell(update)
+
+    def _note(self, event: System) -> None:
+        if event.name == "approval":
+            self._approvals.pop(event.call_id or "", None)
+        elif event.name == "steered" and self._started and event.turn == self._started.turn:
+            turn, answers, attempt = self._started.turn, self._started.answers, self._started.attempt
+            self._started = Started(turn, answers + (event.messages or ()), attempt)
 
     @property
     def running(self) -> Running | None:
         """The turn in progress, as a newcomer needs it."""
         if self._started is None:
             return None
-        return Running(self._started.turn, self._started.answers, self.said)
+        approvals = tuple(self._approvals.values())
+        return Running(self._started.turn, self._started.answers, self.said, approvals)
 
     @property
     def said(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from contextlib import aclosing
 
@@ -11,13 +12,22 @@ from channels.cli.printable import first_line, printable
 from channels.cli.view import Faint, Trouble, View
 
 # For completion only: which there are and what they do is the gateway's to say.
-GATEWAY_COMMANDS = ("/help", "/new", "/status", "/stop")
+GATEWAY_COMMANDS = (
+    "/compact",
+    "/help",
+    "/model",
+    "/new",
+    "/queue",
+    "/retry",
+    "/status",
+    "/stop",
+    "/undo",
+)
 OWN_COMMANDS = ("/exit", "/no", "/yes")
 
+_WORD = re.compile(r"/(yes|no)(?:\s+(\d{1,9}))?\s*")
 _HELP = """In this terminal:
 /exit    leave, as Ctrl-D does
-/yes     let the tool run that asks
-/no      don't let it run
 Enter    send; Alt+Enter or Ctrl-J begins a new line
 Ctrl-C   stop the reply, or clear the line
 Up       what you said before; Ctrl-R searches it
@@ -49,8 +59,8 @@ class Chat:
     def enter(self, text: str) -> bool:
         """Take what the person entered; return whether it is done with, and can leave the line."""
         text = text.encode("utf-8", "replace").decode().rstrip()
-        if text in ("/yes", "/no"):
-            self._decide(allow=text == "/yes")
+        if word := _WORD.fullmatch(text):
+            self._decide(allow=word[1] == "yes", number=word[2])
         elif len(text.encode()) > wire.MAX_TEXT:
             self.view.show(Trouble(f"Not sent: a message may have at most {wire.MAX_TEXT // 1024} KiB."))
             return False
@@ -61,12 +71,19 @@ class Chat:
             self.view.say(self.link.say(text), printable(text))
         return True
 
-    def _decide(self, *, allow: bool) -> None:
-        call_id = next(iter(self.view.asked), None)
-        if call_id is None:
-            self.view.show(Faint("Nothing is being asked."))
-        elif self.link.send(wire.Approve(call_id=call_id, allow=allow)):
-            name = printable(self.view.asked.pop(call_id).name)
+    def _decide(self, *, allow: bool, number: str | None) -> None:
+        """Answer by the call, not by the word: what the gateway asks meanwhile is not meant."""
+        asked = list(self.view.asked.values())
+        meant = [one for one in asked if number is None or one.number == int(number)]
+        if not meant:
+            self.view.show(Faint("That is not being asked." if asked else "Nothing is being asked."))
+        elif len(meant) > 1:
+            word = "/yes" if allow else "/no"
+            choice = " or ".join(f"{word} {one.number} ({printable(one.name)})" for one in meant)
+            self.view.show(Faint(f"Which one? {choice}"))
+        elif self.link.send(wire.Approve(call_id=meant[0].call_id, allow=allow)):
+            del self.view.asked[meant[0].call_id]
+            name = printable(meant[0].name)
             self.view.show(Faint(f"{name} may run." if allow else f"{name} may not run."))
         else:
             self.view.show(Trouble("The gateway is away: answer again when the connection is back."))

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from channels import wire
+from channels.asking import arguments
 from channels.cli.carrier import DATA, NO_PERMISSION, TEMPORARY
 from channels.cli.link import Link, Lost, Received
 from session import events
@@ -33,6 +34,10 @@ _REFUSED: dict[str, int] = {
     "text_too_large": DATA,
     "frame_too_large": DATA,
 }
+
+
+_LONGEST_ARGS = 400
+_HOW_TO_ANSWER = "Say /yes or /no in another `lunar chat` of this session; it waits for five minutes."
 
 
 class Out(Protocol):
@@ -124,6 +129,8 @@ def _hear(
         case wire.DeltaFrame(turn=turn, text=text) if turn == asked.turn:
             asked.draft += text
             out.progress(_joined([*asked.said.get(turn, ()), asked.draft]))
+        case wire.ApprovalFrame(turn=turn, name=name, args=args) if turn == asked.turn:
+            out.note(f"{name} {arguments(args, _LONGEST_ARGS)} asks whether it may run. {_HOW_TO_ANSWER}")
         case wire.Ack(id=asked.id, queued=queued):
             asked.queued = queued
         case wire.EventFrame(event=raw):
@@ -150,6 +157,9 @@ def _event(asked: _Asked, event: events.Event, out: Out) -> int | None:
         asked.said.setdefault(turn, []).append(event.content)
         if turn == asked.turn:
             asked.draft = ""
+    if isinstance(event, events.System) and event.name == "steered" and turn:
+        asked.said.pop(turn, None)  # it was no answer to this
+        _started(asked, turn, event.messages or (), "", out)
     if closed is None or turn is None:
         return None
     said = asked.said.pop(turn, [])

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from channels import wire
+from channels.asking import arguments
 from channels.cli.draft import Draft, Reply
 from channels.cli.link import Lost, Received
-from channels.cli.printable import first_line, printable
+from channels.cli.printable import printable
 from session import events
 
 
@@ -64,6 +64,7 @@ class View:
         self.draft: Draft | None = None
         self.queued: dict[str, Said] = {}
         self.asked: dict[str, wire.ApprovalFrame] = {}  # by call_id, oldest first
+        self._shown: set[str] = set()  # calls whose question stands on the screen
         self._own: set[str] = set()  # messages of this client, not to be echoed
         self._open: set[str] = set()  # messages that nothing has answered yet
         self._answering: frozenset[str] = frozenset()  # the messages of the running turn
@@ -148,6 +149,7 @@ class View:
             self._open.clear()
         self._welcomed = welcome
         self.online = True
+        self.asked.clear()  # what is still asked comes again, behind the replay
         self.turn = None
         if welcome.running:
             running = welcome.running
@@ -161,6 +163,8 @@ class View:
         self.turn = turn
         if not snapshot:
             self._tools.clear()
+            self.asked.clear()  # another attempt asks anew
+            self._shown.clear()
         self._draft_of(turn).again(text, snapshot=snapshot)
 
     def _draft_of(self, turn: str) -> Draft:
@@ -173,11 +177,18 @@ class View:
         self.asked.pop(call_id, None)
 
     def _ask(self, approval: wire.ApprovalFrame) -> None:
-        if approval.call_id not in self.asked:
-            self.asked[approval.call_id] = approval
-            args = json.dumps(approval.args, ensure_ascii=False)
-            shown = first_line(printable(args), _LONGEST_ARGS)
-            self.show(Question(f"{printable(approval.name)} {shown} — may it run? /yes or /no"))
+        number = f" {approval.number}" if self.asked.keys() - {approval.call_id} else ""
+        self.asked[approval.call_id] = approval
+        if approval.call_id not in self._shown:
+            self._shown.add(approval.call_id)
+            what = f"{printable(approval.name)} {arguments(approval.args, _LONGEST_ARGS)}"
+            self.show(Question(f"{what} — may it run? /yes{number} or /no{number}"))
+
+    def _decided(self, event: events.System) -> None:
+        """Somebody else answered, or nobody did in time."""
+        if asked := self.asked.pop(event.call_id or "", None):
+            name = printable(asked.name)
+            self.show(Faint(f"{name} may run." if event.allow else f"{name} may not run."))
 
     def _settled(self, message: wire.Message | None) -> None:
         if message:
@@ -238,6 +249,11 @@ class View:
         match event.name:
             case "turn_failed":
                 self._close(event)
+            case "approval":
+                self._decided(event)
+            case "steered":
+                self._answering |= frozenset(event.messages or ())
+                self._release(event.messages or ())
             case "reset" if event.id not in self._own:
                 self.show(Faint("— a new conversation —"))
             case "note" if event.content:

@@ -8,11 +8,12 @@ from collections.abc import Collection
 from datetime import timedelta
 from typing import Any, Literal, NamedTuple
 
-from telegram import Message, MessageEntity, Update, User
+from telegram import CallbackQuery, Message, MessageEntity, Update, User
 from telegram.constants import ChatType
 
 from channels.base import InboundMessage
 from channels.telegram import content
+from channels.telegram.buttons import Pressed, decision
 from channels.telegram.chat import Chat
 from channels.telegram.content import Content, File
 from channels.telegram.moves import Moves
@@ -90,7 +91,7 @@ class Stranger(NamedTuple):
     name: str
 
 
-Meaning = Said | Edited | Overheard | Moved | Greeted | Unreadable | Stranger
+Meaning = Pressed | Said | Edited | Overheard | Moved | Greeted | Unreadable | Stranger
 
 
 class BadUpdate(ValueError):
@@ -128,7 +129,9 @@ class Adapter:
         """
         if not isinstance(update, dict):
             return None
-        message = update.get("message") or update.get("edited_message")
+        pressed = update.get("callback_query")
+        of_button = pressed.get("message") if isinstance(pressed, dict) else None
+        message = update.get("message") or update.get("edited_message") or of_button
         if not isinstance(message, dict) or not isinstance(message.get("chat"), dict):
             return None
         id = message["chat"].get("id")
@@ -143,6 +146,8 @@ class Adapter:
     def read(self, update: Any) -> Meaning | None:
         """What the update means, None for what is not for us; raises whatever a malformed one leads to."""
         parsed = Update.de_json(update)
+        if parsed.callback_query is not None:
+            return self._pressed(parsed.callback_query)
         message = parsed.message or parsed.edited_message
         if message is None:
             return None
@@ -248,6 +253,20 @@ class Adapter:
         if message.text is None and message.caption is None:
             return None  # a place that moves on, a poll that is voted in
         return Edited(self._peer(message), _id(message), _named(message, sent.text))
+
+    def _pressed(self, query: CallbackQuery) -> Pressed | None:
+        message = query.message
+        if message is None:
+            return None  # a message that somebody else sent by way of us
+        if type(query.from_user.id) is not int or type(message.chat.id) is not int:
+            raise BadUpdate("an id is no number")
+        if isinstance(message, Message):
+            chat, asker = _chat(message), self._peer(message)
+        else:  # it is too old: neither its text nor its topic is told
+            chat = Chat(message.chat.id)
+            asker = Peer(PROVIDER, PeerId(peer(self._moves.origin(chat.id))))
+        may = self._people.may_press(query.from_user, chat.id)
+        return Pressed(query.id, chat, message.message_id, asker, decision(query.data), may)
 
     def _moved(self, message: Message) -> Moved | None:
         old, new = message.migrate_from_chat_id or message.chat.id, message.migrate_to_chat_id

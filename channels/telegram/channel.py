@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
+from typing import Any
 
 import structlog
 from telegram import BotCommand, User
@@ -13,7 +14,8 @@ from telegram.error import TelegramError
 
 from channels.base import Inbox
 from channels.telegram.adapter import Adapter
-from channels.telegram.chat import Chat
+from channels.telegram.buttons import Pressed
+from channels.telegram.chat import Chat, of_peer
 from channels.telegram.dead_letters import DeadLetters
 from channels.telegram.delivery import Deliveries
 from channels.telegram.intake import Intake, Parts
@@ -72,10 +74,19 @@ class TelegramChannel:
         self._reach = Reach(settings.bot_token, clock, sleep)
         self._moves = Moves(data_dir)
         self._people = People(settings.allow, pairing, self._moves.origin)
+        self._pairing = pairing
         self._media = Media(data_dir, self._bot, settings.media_limit, self._say, self._reach)
         welcome = Welcome(self._people, pairing, commands)
         self._parts = Parts(
-            inbox, self._media, self._moves, welcome, self.dead_letters, self._say, settings.group_context
+            inbox,
+            self._media,
+            self._moves,
+            welcome,
+            self.dead_letters,
+            self._say,
+            self._press,
+            self.courier.asked_later,
+            settings.group_context,
         )
         self._webhook: Webhook | None = None  # set while the channel runs in that mode
         self._notices: set[asyncio.Task[None]] = set()
@@ -104,6 +115,10 @@ class TelegramChannel:
             "last_failure": courier.failures[-1].reason if courier.failures else None,
         }
 
+    def admit(self, allow: Sequence[str] | None) -> None:
+        """Let these talk to us from now on (`Settings.allow`)."""
+        self._people.admit(allow)
+
     async def webhook(self, secret: str | None, body: bytes) -> int:
         """Take in an update that Telegram brings; returns the HTTP status to answer with."""
         return await self._webhook.receive(secret, body) if self._webhook else _NOT_YET
@@ -119,7 +134,8 @@ class TelegramChannel:
             await self._bot.request.initialize()
             await self._polling.initialize()
             me = await self._reach.insist(self._bot.get_me)
-            chores = [asyncio.create_task(self._chore(work)) for work in (self._media.run, self._menu)]
+            work = (self._media.run, self._menu, self._admit)
+            chores = [asyncio.create_task(self._chore(chore)) for chore in work]
             await self._serve(self._intake(me), ready)
         finally:
             self._webhook = None
@@ -179,6 +195,24 @@ class TelegramChannel:
             else:
                 return
 
+    async def _admit(self) -> None:
+        """Tell everybody whom the owner has let in that they may talk now."""
+        approved, loop = asyncio.Event(), asyncio.get_running_loop()
+        approved.set()  # somebody may have been let in before we ran
+        self._pairing.on_approved = lambda: loop.call_soon_threadsafe(approved.set)
+        try:
+            while await approved.wait():
+                approved.clear()
+                try:
+                    peers = await asyncio.to_thread(self._pairing.to_tell)
+                except OSError as error:
+                    log.warning("whoever was let in is not told yet", why=str(error))
+                    continue
+                for peer in peers:
+                    self._say(of_peer(peer), self._parts.welcome.admitted(peer))
+        finally:
+            self._pairing.on_approved = None
+
     async def _close(self) -> None:
         if self._notices:
             _, late = await asyncio.wait(self._notices, timeout=_GRACE)
@@ -191,10 +225,17 @@ class TelegramChannel:
 
     def _say(self, chat: Chat, text: str, reply_to: int | None = None) -> None:
         """Send a sentence of the channel's own, or the answer to a command, without waiting for it."""
+        self._in_background(self.courier.say(chat, text, reply_to))
+
+    def _press(self, pressed: Pressed, said: str, over: bool) -> None:
+        self._in_background(self.courier.press(pressed, said, over=over))
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         if len(self._notices) >= _NOTICES:
-            log.warning("too many notices are waiting; one was dropped", chat=chat.id)
+            log.warning("too many notices are waiting; one was dropped")
+            work.close()
             return
-        notice = asyncio.create_task(self.courier.say(chat, text, reply_to))
+        notice = asyncio.create_task(work)
         self._notices.add(notice)
         notice.add_done_callback(self._said)
 

@@ -13,6 +13,7 @@ from telegram import Bot
 
 from channels.base import Session
 from channels.markdown import normal
+from channels.telegram.buttons import Pressed
 from channels.telegram.chat import Chat
 from channels.telegram.chunks import split
 from channels.telegram.desk import Desk
@@ -97,6 +98,17 @@ class Deliveries:
         except Moved as moved:
             await self._sending.send(Chat(moved.chat_id, chat.topic), text, patience=NOTICE)
 
+    async def press(self, pressed: Pressed, said: str, *, over: bool) -> None:
+        """Tell whoever pressed a button what came of it; where the question is `over`, its buttons go."""
+        await self._sending.answer(pressed.query, said)
+        if over:
+            await self._sending.strike(pressed.chat, pressed.message_id)
+
+    def asked_later(self, session: SessionId, message_id: int) -> bool:
+        """Whether all that the session asks was asked after somebody had written this message."""
+        desk = self._desks.get(session)
+        return desk is not None and desk.asking.later_than(message_id)
+
     async def close(self, grace: float = _GRACE) -> None:
         """Stop: what is over is brought if that takes no longer than `grace` seconds; running turns are left.
 
@@ -105,7 +117,7 @@ class Deliveries:
         desks, self._desks = list(self._desks.values()), {}
         for desk in desks:
             desk.leave()
-        workers = {desk.worker for desk in desks if desk.worker and not desk.worker.done()}
+        workers = {task for desk in desks for task in desk.tasks}
         if not workers:
             return
         await asyncio.wait(workers, timeout=grace)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 import structlog
 
 from channels.base import Delta, Done, Sent, Session, Started, Stored, ToolActivity, Update
+from channels.telegram.asking import Asking
 from channels.telegram.chat import of_session
 from channels.telegram.errors import NotDone
 from channels.telegram.reply import MAX_FAILURES, Outcome, Reply, Streaming
@@ -33,6 +34,7 @@ class Desk:
         self._replies: dict[str, Reply] = {}  # by turn, in order
         self._given_up: set[str] = set()  # turns whose delivery failed; the next start tries them again
         self._leaving = False
+        self.asking = Asking(session, sending)
         self.worker: asyncio.Task[None] | None = None  # None, or done, while there is nothing to bring
         of_session(session.id, session.address)
         self._gather()
@@ -40,21 +42,31 @@ class Desk:
         if running := self._watch.running:
             reply = self._reply(running.turn, running.answers, session.sent(running.turn))
             reply.said.hear(Delta(running.turn, running.text))
+            for asked in running.approvals:
+                self.asking.hear(asked)
 
     @property
     def waiting(self) -> int:
         """How many replies are not delivered yet, running turns among them."""
         return len(self._replies)
 
+    @property
+    def tasks(self) -> set[asyncio.Task[None]]:
+        """What is under way for the session."""
+        working = {self.worker} if self.worker and not self.worker.done() else set()
+        return working | self.asking.tasks
+
     def leave(self) -> None:
         """Hear nothing more, and bring only what is over already."""
         self._watch.close()
+        self.asking.leave()
         self._leaving = True
         reply = self._first()
         if self.worker and reply and not reply.over:
             self.worker.cancel()
 
     def _hear(self, update: Update) -> None:
+        self.asking.hear(update)
         match update:
             case Started(turn, answers):
                 self._reply(turn, answers, self._session.sent(turn)).said.hear(update)

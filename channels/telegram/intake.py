@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,7 @@ from channels.telegram.adapter import (
     Stranger,
     Unreadable,
 )
+from channels.telegram.buttons import Pressed
 from channels.telegram.chat import Chat
 from channels.telegram.dead_letters import DeadLetters, fingerprint
 from channels.telegram.media import Media
@@ -32,15 +34,21 @@ from channels.telegram.moves import Moves
 from channels.telegram.overheard import gathered, standing
 from channels.telegram.welcome import Welcome
 from session.events import System
+from session.ids import SessionId
 
 log = structlog.get_logger(__name__)
 
 AT_ONCE = 32  # chats whose updates are taken in side by side: one wait for the disk is enough for all of them
 _REMEMBERED = 4096  # updates that were done with
 _STUCK = 60.0  # seconds after which a session that alone cannot be written holds nobody up any more
+_WORD = re.compile(r"/(yes|no)\b")
+NOT_YOU = "Only people whom my owner has let in can decide this."
+QUESTION_OVER = "This question is over."
+HASTY = "The question came after you had written that. Please press one of its buttons, or write it again."
 _TRY_AGAIN = ("storage_unavailable", "shutting_down")
 
 Say = Callable[[Chat, str, int | None], None]
+Press = Callable[[Pressed, str, bool], None]  # what came of it, and whether its buttons are to go
 
 
 class Parts(NamedTuple):
@@ -52,6 +60,8 @@ class Parts(NamedTuple):
     welcome: Welcome
     dead_letters: DeadLetters
     say: Say
+    press: Press
+    asked_later: Callable[[SessionId, int], bool]  # than this message of the session's chat
     context: int = 0
 
 
@@ -154,6 +164,8 @@ class Intake:
                     await self._note(session, meaning)
                 finally:
                     session.close()
+            case Pressed():
+                await self._press(meaning)
             case Greeted(chat=chat):
                 self._parts.say(chat, self._parts.welcome.greeting(), None)
             case Unreadable(chat=chat, message_id=message_id, kind=kind):
@@ -166,7 +178,42 @@ class Intake:
             case _:
                 assert_never(meaning)
 
+    async def _press(self, pressed: Pressed) -> None:
+        if not pressed.may:
+            self._parts.press(pressed, NOT_YOU, False)
+            return
+        if pressed.decision is None:
+            self._parts.press(pressed, QUESTION_OVER, True)
+            return
+        session = await self._parts.inbox.session(pressed.peer)
+        try:
+            await session.approve(pressed.decision.call_id, pressed.decision.allow)
+        except Refused as refused:
+            if refused.code != "not_found":
+                raise
+            self._parts.press(pressed, QUESTION_OVER, True)
+        else:
+            self._parts.press(pressed, "Allowed." if pressed.decision.allow else "Not allowed.", False)
+        finally:
+            session.close()
+
+    async def _hasty(self, said: Said) -> bool:
+        """Whether it is a word on questions that its sender cannot have seen; they are told so then."""
+        id = said.chat.message(said.message.id)
+        if id is None or not _WORD.match(said.message.text):
+            return False
+        session = await self._parts.inbox.session(said.message.peer)
+        try:
+            hasty = self._parts.asked_later(session.id, id)
+        finally:
+            session.close()
+        if hasty:
+            self._parts.say(said.chat, HASTY, None if said.chat.private else id)
+        return hasty
+
     async def _submit(self, said: Said) -> None:
+        if await self._hasty(said):
+            return
         parts, message = self._parts, said.message
         with _own_files():
             for file in said.files:

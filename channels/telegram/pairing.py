@@ -64,7 +64,9 @@ class Pairing:
         self._lock = threading.Lock()
         self._guests: dict[str, Guest] = {}
         self._codes: dict[str, Code] = {}
+        self._untold: set[str] = set()  # guests that do not know it yet
         self._wrong: deque[float] = deque(maxlen=GUESSES)
+        self.on_approved: Callable[[], object] | None = None  # set by the channel; called from any thread
         facts = self._journal.read()
         for fact in facts:
             self._apply(fact)
@@ -107,8 +109,18 @@ class Pairing:
             if found is None:
                 self._wrong.append(now)
                 return None
-            self._record({"approve": found.peer, "name": found.name, "since": now})
-            return found.peer
+            self._record({"approve": found.peer, "name": found.name, "since": now, "untold": True})
+        if self.on_approved:
+            self.on_approved()
+        return found.peer
+
+    def to_tell(self) -> list[str]:
+        """The peers that were let in and do not know it; each is given out once, also over a restart."""
+        with self._lock:
+            peers = sorted(self._untold)
+            for peer in peers:
+                self._record({"told": peer})
+            return peers
 
     def revoke(self, peer: str) -> bool:
         """Let a peer in no more; False where it was not let in."""
@@ -146,9 +158,14 @@ class Pairing:
                 self._codes[code] = Code(code, peer, name, end)
             case {"approve": str(peer), "name": str(name), "since": int() | float() as since}:
                 self._guests[peer] = Guest(peer, name, since)
+                if fact.get("untold"):
+                    self._untold.add(peer)
                 self._codes = {text: code for text, code in self._codes.items() if code.peer != peer}
             case {"revoke": str(peer)}:
                 self._guests.pop(peer, None)
+                self._untold.discard(peer)
+            case {"told": str(peer)}:
+                self._untold.discard(peer)
 
     def _expire(self, now: float) -> None:
         # Also what a clock that was set back makes last too long.
@@ -162,5 +179,8 @@ class Pairing:
             {"knock": code.peer, "code": code.code, "name": code.name, "expires": code.expires}
             for code in self._codes.values()
         ]
-        guests = [{"approve": g.peer, "name": g.name, "since": g.since} for g in self._guests.values()]
+        guests = [
+            {"approve": g.peer, "name": g.name, "since": g.since, "untold": g.peer in self._untold}
+            for g in self._guests.values()
+        ]
         self._journal.replace([*guests, *codes])

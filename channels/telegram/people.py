@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from telegram import Message
+from telegram import Message, User
 
 from channels.telegram.pairing import Pairing
 
@@ -18,9 +18,13 @@ class People:
     def __init__(
         self, allow: Sequence[str] | None, pairing: Pairing, origin: Callable[[int], int] = lambda chat: chat
     ) -> None:
-        self.by_pairing = allow is None
         self._pairing = pairing
         self._origin = origin  # the id that a group had before it became a supergroup
+        self.admit(allow)
+
+    def admit(self, allow: Sequence[str] | None) -> None:
+        """Let these talk to us from now on, and nobody else."""
+        self.by_pairing = allow is None
         entries = [entry.strip() for entry in allow or ()]
         self._ids = {int(entry) for entry in entries if entry.removeprefix("-").isdecimal()}
         # Without the empty name: whoever has no username would bear it.
@@ -32,9 +36,13 @@ class People:
             return True
         if (chat := message.sender_chat) is not None:
             return chat.id in self._ids  # the user is a stand-in then, the same for everybody
-        user = message.from_user
-        if user is None:
-            return False
+        return message.from_user is not None and self._knows(message.from_user)
+
+    def may_press(self, user: User, chat: int) -> bool:
+        """Whether somebody's word on a question in this chat counts."""
+        return self.knows_chat(chat) or self._knows(user)
+
+    def _knows(self, user: User) -> bool:
         if self.by_pairing:
             return self._pairing.approved(f"user:{user.id}")
         return user.id in self._ids or (user.username or "").lower() in self._names

@@ -16,9 +16,9 @@ from telegram.request import HTTPXRequest
 
 from channels.telegram.reach import Reach
 
-WANTED = ("message", "edited_message")
-LONG_POLL = 30.0  # seconds that Telegram may keep a request waiting; it cuts at 50
-_MARGIN = 15.0  # seconds more that we wait for the answer
+WANTED = ("message", "edited_message", "callback_query")
+LONG_POLL = 20.0  # seconds that Telegram may keep a request waiting; it cuts at 50
+_MARGIN = 10.0  # seconds more that we wait for the answer: a half-open connection makes us deaf for 30 in all
 _HELD = 1.0  # seconds until what could not be stored is tried again
 _BATCH = 100
 

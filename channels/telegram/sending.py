@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, NamedTuple, TypeVar
 
 import structlog
-from telegram import Bot, LinkPreviewOptions, MessageEntity, ReplyParameters
+from telegram import Bot, InlineKeyboardMarkup, LinkPreviewOptions, MessageEntity, ReplyParameters
 from telegram.error import TelegramError
 from telegram.request import HTTPXRequest
 
@@ -91,6 +91,7 @@ class Sending:
         *,
         reply_to: int | None = None,
         silent: bool = False,
+        buttons: InlineKeyboardMarkup | None = None,
         kept: Callable[[int], Awaitable[None]] | None = None,
         patience: Patience = REPLY,
     ) -> None:
@@ -106,6 +107,7 @@ class Sending:
                 if reply_to is not None
                 else None,
                 disable_notification=silent,
+                reply_markup=buttons,
                 link_preview_options=_NO_PREVIEW,
             )
             if kept is not None:
@@ -114,7 +116,7 @@ class Sending:
         await self._formatted(chat.id, text, call, patience)
 
     async def edit(self, chat: Chat, message_id: int, text: Formatted) -> None:
-        """Make a message say this, if it does not already."""
+        """Make a message say this, if it does not already; buttons under it go."""
 
         async def call(entities: list[MessageEntity]) -> None:
             await self._bot.edit_message_text(
@@ -133,6 +135,17 @@ class Sending:
             await self._done(chat.id, lambda: self._bot.delete_message(chat.id, message_id), REPLY)
         except NoSuchMessage:
             pass
+
+    async def answer(self, query: str, text: str) -> None:
+        """Tell whoever pressed a button what came of it; too late after some seconds, and no matter then."""
+        try:
+            await self._bot.answer_callback_query(query, text, read_timeout=_UNIMPORTANT)
+        except TelegramError as error:
+            log.debug("a button was not answered", reason=str(classify(error, self._bot.token)))
+
+    async def strike(self, chat: Chat, message_id: int) -> None:
+        """Take the buttons under a message away; it does not matter what comes of it."""
+        await self._once(chat, lambda: self._bot.edit_message_reply_markup(chat.id, message_id))
 
     async def draft(self, chat: Chat, draft_id: int, text: Formatted) -> None:
         """Show what is being written, in a private chat; it does not matter what comes of it."""

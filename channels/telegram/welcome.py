@@ -31,6 +31,11 @@ class Welcome:
         rows = [f"/{name} – {summary}" for name, summary in self._commands]
         return "\n".join(["Hello! Write to me, and I will answer. I also know these commands:", *rows])
 
+    def admitted(self, peer: str) -> str:
+        """What whoever was let in is told."""
+        whom = "You may" if peer.startswith("user:") else "Everybody in this group may"
+        return f"{whom} talk to me now. Write to me, and I will answer."
+
     def unreadable(self, kind: str) -> str:
         """One line about what cannot be read."""
         return f"I cannot read {kind} yet. Text, photos, files, voice messages and places do reach me."

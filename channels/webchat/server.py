@@ -47,10 +47,15 @@ class Webchat:
 
     def __init__(self, house: House, access: Access) -> None:
         self._house = house
-        self._access = access
+        self.access = access  # another one when the configuration was read again
         self._guesses = Guesses()
         self._assets = assets.load()
         self._clients: set[asyncio.Task[None]] = set()
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return len(self._clients)
 
     def attach(self, app: web.Application) -> None:
         """Add the page, `/ws` and `/api/session`."""
@@ -62,7 +67,7 @@ class Webchat:
 
     def _guarded(self, handler: Handler) -> Handler:
         async def guarded(request: web.Request) -> web.StreamResponse:
-            if refusal := self._access.guard.refusal(_asked(request)):
+            if refusal := self.access.guard.refusal(_asked(request)):
                 return web.Response(status=403, text=refusal + "\n", headers=assets.HEADERS)
             return await handler(request)
 
@@ -93,7 +98,7 @@ class Webchat:
         except ConnectionResetError:
             return web.Response(status=400)  # the client left before the upgrade; nobody reads this
         _bound_buffer(request)
-        door = _WebDoor(self._access, self._guesses, self._access.guard.client(_asked(request)))
+        door = _WebDoor(self.access, self._guesses, self.access.guard.client(_asked(request)))
         task = asyncio.create_task(self._serve(_Frames(socket_), door))
         self._clients.add(task)
         try:
@@ -121,7 +126,7 @@ class Webchat:
         """Remove a conversation for good: whoever has its secret may."""
         try:
             secret = json.loads(await request.text())["session"]
-            door = _WebDoor(self._access, self._guesses, self._access.guard.client(_asked(request)))
+            door = _WebDoor(self.access, self._guesses, self.access.guard.client(_asked(request)))
             entry = door.enter(
                 wire.Hello(protocol=1, session=secret, token=request.headers.get("X-Lunar-Token"))
             )
@@ -172,7 +177,7 @@ class _WebDoor:
         if hello.agent is not None and hello.agent not in self._access.agents:
             raise Refused("not_allowed", f"The agent {hello.agent!r} is not open to web clients.")
         peer_id = PeerId(f"session:{hashlib.sha256(secret.encode()).hexdigest()[:16]}")
-        agent = AgentId(hello.agent or self._access.agents[0])
+        agent = AgentId(hello.agent) if hello.agent else None
         return Entry(Peer(PROVIDER, peer_id), agent, secret=secret)
 
     def _check_token(self, given: str | None) -> None:

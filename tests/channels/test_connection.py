@@ -15,7 +15,7 @@ from channels.errors import Refused
 from gateway.turn import Ask
 from session.events import Assistant
 from session.ids import AgentId
-from tests.fakes.gateway import Gateway, ScriptedRunner, cli
+from tests.fakes.gateway import Gateway, ScriptedRunner, Tools, cli
 
 TIMEOUT = 15.0
 
@@ -271,3 +271,40 @@ def _is_step(frame: dict[str, Any]) -> bool:
 
 def _first(pipe: Pipe) -> str:
     return str(next(frame["cursor"] for frame in pipe.sent if frame["type"] == "event"))
+
+
+async def test_whoever_comes_is_told_what_is_being_asked(folder: Path) -> None:
+    tools = Tools("c1", "c2")
+    async with Gateway(folder, ScriptedRunner(tools)) as gateway:
+        async with served(gateway.house) as (pipe, _):
+            pipe.say(HELLO, {"type": "message", "id": "m1", "text": "Delete it"})
+            await pipe.until("approval", 2)
+            pipe.say({"type": "approve", "call_id": "c1", "allow": True})
+            await pipe.until("ack")
+            await _settled(gateway, 1)
+        async with served(gateway.house) as (pipe, _), served(gateway.house) as (other, _):
+            pipe.say(HELLO)
+            other.say(HELLO)
+            asked = await pipe.until("approval")
+            await other.until("approval")
+            assert (asked["call_id"], asked["name"], asked["args"]) == ("c2", "delete", {"path": "c2"})
+            assert asked["number"] == 2
+            kinds = [frame["type"] for frame in pipe.sent]
+            assert kinds == ["welcome", *["event"] * (len(kinds) - 2), "approval"]
+            pipe.say({"type": "approve", "call_id": "c2", "allow": False})
+            await pipe.until("done")
+            other.say({"type": "approve", "call_id": "c2", "allow": True})
+            assert (await other.until("error"))["code"] == "not_found"
+            decided = [frame["event"] for frame in other.sent if frame["type"] == "event"]
+            assert [(e["call_id"], e["allow"]) for e in decided if e.get("name") == "approval"] == [
+                ("c1", True),
+                ("c2", False),
+            ]
+        assert tools.ran == ["c1"]
+
+
+async def _settled(gateway: Gateway, open_questions: int) -> None:
+    lane = await gateway.lane()
+    async with asyncio.timeout(TIMEOUT):
+        while len(lane.asked) > open_questions or b'"approval"' not in b"".join(gateway.lines()):  # noqa: ASYNC110 - it may be so already
+            await asyncio.sleep(0.001)

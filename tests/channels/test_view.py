@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from channels import wire
-from channels.base import Delta, Done, Running, Started, Stored, ToolActivity
+from channels.base import Approval, Delta, Done, Running, Started, Stored, ToolActivity
 from channels.view import HtmlView, TextView
 from session import events
 from session.events import Assistant, Event, Record, System, ToolResult, User
@@ -55,6 +55,23 @@ class _Clock:
 COMMON = [
     (Started("t", ("m1",), 2), wire.StartedFrame(turn="t", answers=("m1",), attempt=2)),
     (ToolActivity("t", "c", "x", "failed"), wire.ToolFrame(turn="t", call_id="c", name="x", state="failed")),
+    (
+        Approval("t", "c", "x", {"a": 1}, "2026-01-01T00:00:00.000Z", 2),
+        wire.ApprovalFrame(
+            turn="t", call_id="c", name="x", args={"a": 1}, expires="2026-01-01T00:00:00.000Z", number=2
+        ),
+    ),
+    (
+        Approval("t", "c", "x", {"a": "x" * 65536}, "2026-01-01T00:00:00.000Z"),
+        wire.ApprovalFrame(
+            turn="t",
+            call_id="c",
+            name="x",
+            args='{"a":"' + "x" * 65530,
+            expires="2026-01-01T00:00:00.000Z",
+            truncated=True,
+        ),
+    ),
     (Done("t", "failed", "1.a"), wire.DoneFrame(turn="t", outcome="failed", cursor="1.a")),
 ]
 

@@ -39,7 +39,13 @@ class Daemon:
     """One data directory and at most one process on it. `log` holds the entries of all its lives."""
 
     def __init__(
-        self, folder: Path, *, config: Mapping[str, Any] | None = None, env: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        *,
+        config: Mapping[str, Any] | None = None,
+        env: Mapping[str, str] | None = None,
+        module: str = "gateway",
+        verbose: bool = False,
     ) -> None:
         self.folder = folder
         self.data_dir = folder / "data"
@@ -50,6 +56,9 @@ class Daemon:
         self.process: asyncio.subprocess.Process | None = None
         self._env = dict(env or {})
         self._config = config
+        self._arguments = ["run", "--verbose"] if verbose else ["run"]
+        self._module = module  # what is run in its stead, such as the gateway with crashes
+        self.within: list[str] = []  # the program, with its arguments, that runs it, such as nsenter
         self._news = asyncio.Condition()
         self._reading: asyncio.Task[None] | None = None
         self._clients: list[Client] = []
@@ -68,13 +77,13 @@ class Daemon:
         """Start the process only."""
         assert self.process is None, "it is running already"
         self.folder.mkdir(exist_ok=True)
-        arguments = ["run"]
+        arguments = [*self._arguments]
         if self._config is not None:
             path = self.folder / "config.yaml"
             path.write_text(json.dumps(self._config), encoding="utf-8")  # JSON is YAML
             arguments += ["--config", str(path)]
         self.process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "gateway", *arguments,
+            *self.within, sys.executable, "-m", self._module, *arguments,
             cwd=self.folder,
             env=self._environment() | env,
             stdin=asyncio.subprocess.DEVNULL,

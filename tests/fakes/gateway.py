@@ -4,18 +4,21 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from channels.base import Delta, Done, Stored, Update
 from channels.cli.server import CliChannel
 from channels.connection import House
-from gateway.about import About
+from gateway.about import About, Sources
+from gateway.config import Budget
 from gateway.control import Controls
+from gateway.disk import Disk
 from gateway.health import Health
-from gateway.lane import Lane, Rules
+from gateway.lane import Lane, Mode, Rules
+from gateway.ledger import Ledger
 from gateway.router import Agent, Router
-from gateway.turn import Ask, TurnEvent, TurnUpdate
-from session.events import Assistant, Event
+from gateway.turn import Ask, Recap, Spending, TurnEvent, TurnUpdate
+from session.events import Assistant, Event, System, ToolCall, ToolResult, Usage
 from session.ids import AgentId, Peer, PeerId, Provider, SessionId
 from session.store import Store
 from tests.fakes.ndjson import TIMEOUT, Client
@@ -31,13 +34,23 @@ async def echo(ask: Ask) -> AsyncGenerator[list[TurnEvent] | TurnUpdate]:
     yield [Assistant(content=f"echo: {asked(ask)}", finish="stop")]
 
 
+async def summed_up(recap: Recap) -> AsyncGenerator[list[TurnEvent] | TurnUpdate]:
+    new = " + ".join(message.content for exchange in recap.exchanges for message in exchange.asked)
+    used = Usage(100, 10)
+    yield Spending(used)
+    yield [System(name="summary", content=f"{recap.previous or ''}({new})", model="scripted", usage=used)]
+
+
 class ScriptedRunner:
     """A `lane.Runner` that does what `reply` says, and remembers what it was asked."""
 
     def __init__(self, reply: Callable[[Ask], Any] = echo) -> None:
         self.reply = reply
+        self.sum_up: Callable[[Recap], Any] = summed_up
+        self.recaps: list[Recap] = []
         self.asked: list[Ask] = []
         self.closed = 0  # runs that ended, however
+        self.repeats = False  # whether a call that a crash broke off may be made again
 
     async def run(self, ask: Ask) -> AsyncGenerator[list[TurnEvent] | TurnUpdate]:
         self.asked.append(ask)
@@ -48,13 +61,34 @@ class ScriptedRunner:
         finally:
             self.closed += 1
 
+    def repeatable(self, call: ToolCall) -> bool:
+        return self.repeats
+
+    async def summarise(self, recap: Recap) -> AsyncGenerator[list[TurnEvent] | TurnUpdate]:
+        self.recaps.append(recap)
+        async with aclosing(self.sum_up(recap)) as items:
+            async for item in items:
+                yield item
+
 
 class _Models:
     def __init__(self) -> None:
         self.faults: dict[str, str] = {}
+        self.remarks: dict[str, str] = {}
+        self.states = {"cli": "ready"}
+        self.connections = {"cli": 0}
+        self.labels = {"default": "scripted", "other": "another"}
 
-    def label(self, name: str) -> str:
-        return "scripted"
+    def __contains__(self, name: str) -> bool:
+        return name in self.labels
+
+    def label(self, name: str | None = None) -> str:
+        return self.labels.get(name or "default", "scripted")
+
+    told = label
+
+    def choices(self, *, every: bool) -> dict[str, str]:
+        return self.labels if every else {"default": "scripted"}
 
     def is_demo(self, name: str) -> bool:
         return False
@@ -69,24 +103,31 @@ class Gateway:
         runner: ScriptedRunner | None = None,
         *,
         running: int = 64,
-        mode: Literal["collect", "each"] = "collect",
+        mode: Mode = "collect",
+        summaries: bool = True,
         store: Store | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        budget: Budget = Budget(),  # noqa: B008 - immutable
     ) -> None:
         self.runner = runner or ScriptedRunner()
         self.store = store or Store(folder)
         self.socket = folder / "lunar.sock"
         self.now = 0.0  # the router's clock
-        slots = asyncio.Semaphore(running)
+        self.slots = asyncio.Semaphore(running)
+        self.ledger = Ledger(self.store)
+        self.ledger.limit({"main": budget})
 
         def lane(session: SessionId) -> Lane:
-            return Lane(session, self.store, self.runner, slots, Rules(mode=mode), sleep)
+            account = self.ledger.account(session)
+            rules = Rules(mode=mode, summaries=summaries, push=":telegram:" in session)
+            return Lane(session, self.store, self.runner, self.slots, rules, sleep, account)
 
-        agent = Agent(AgentId("main"), lambda: "scripted", lane)
         models = _Models()
+        agent = Agent(AgentId("main"), models, lane)
         self.channel_faults = _Models()
         self.health = Health(self.store, self.channel_faults, models)
         about = About("0", {"main": "default"}, models, self.health, "a demo")
+        about.sources = Sources(Disk(folder), self.channel_faults, self.ledger, lambda name: 8000)
         self.router = Router(self.store, {"main": agent}, about.session, clock=lambda: self.now)
         self.controls = Controls(self.router, about)
         self.house = House(self.router, self.controls)
@@ -185,3 +226,39 @@ class Gate:
         self.entered.set()
         await self.open.wait()
         yield [Assistant(content=f"{self.beginning}, then: {asked(ask)}", finish="stop")]
+
+
+class Tools:
+    """A runner's reply: calls tools that all ask first, as the agent's runner does, and then answers."""
+
+    def __init__(self, *calls: str) -> None:
+        self.calls = calls
+        self.ran: list[str] = []
+        self.finish = asyncio.Event()  # cleared by a test: a tool that was allowed goes on working
+        self.finish.set()
+
+    async def __call__(self, ask: Ask) -> AsyncGenerator[Any]:
+        calls = [ToolCall(name="delete", args={"path": call}, call_id=call) for call in self.calls]
+        done = {step.call_id for step in ask.current.steps if isinstance(step, ToolResult)}
+        if not ask.current.steps:
+            yield calls
+        running = {asyncio.create_task(self._run(ask, call)) for call in calls if call.call_id not in done}
+        try:
+            while running:
+                finished, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                yield [task.result() for task in finished]
+        finally:
+            for task in running:
+                task.cancel()
+            if running:
+                await asyncio.wait(running)
+        async with aclosing(echo(ask)) as items:
+            async for item in items:
+                yield item
+
+    async def _run(self, ask: Ask, call: ToolCall) -> ToolResult:
+        allowed = await ask.person.allows(call)
+        if allowed:
+            self.ran.append(call.call_id or "")
+            await self.finish.wait()
+        return ToolResult(name="delete", result="done", call_id=call.call_id, ok=allowed)

@@ -116,6 +116,7 @@ class OpenAIServer:
     models: list[str] = field(default_factory=lambda: ["fake-1"])
     host: str = "127.0.0.1"
     port: int = 0
+    listener: socket.socket | None = None  # one that listens already, instead of host and port
     base_url: str = ""  # set when it is entered
     requests: list[Asked] = field(default_factory=list)
     peers: list[object] = field(default_factory=list)  # the client's address for each request
@@ -133,7 +134,8 @@ class OpenAIServer:
         # Without handler_cancellation aiohttp would not tell that a client has left.
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self.host, self.port)
+        given = self.listener
+        site = web.SockSite(self._runner, given) if given else web.TCPSite(self._runner, self.host, self.port)
         await site.start()
         self.port = self._runner.addresses[0][1]
         self.base_url = f"http://{self.host}:{self.port}/v1"

@@ -1,32 +1,85 @@
-"""A TCP proxy that loses connections on request."""
+"""A proxy that does to connections what networks do."""
+
+from __future__ import annotations
 
 import asyncio
+import socket
+import struct
+from pathlib import Path
 from typing import Self
+
+_PIECE = 1 << 16
+
+
+class _Link:
+    """One connection through the proxy: its two ends, and whether it still carries anything."""
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self.ends = [writer]
+        self.mute = False
+
+    def abort(self, *, reset: bool) -> None:
+        for end in self.ends:
+            if reset and (raw := end.get_extra_info("socket")) is not None:
+                # Closing with a linger of 0 s sends RST instead of FIN.
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            end.transport.abort()
 
 
 class Proxy:
-    """Listens on `port` and forwards to `target`; `down` refuses, `cut` loses what is open."""
+    """Listens on `port` (or on the Unix socket `path`) and forwards to `target`, another one of either.
 
-    def __init__(self, target: int) -> None:
+    `cut`, `reset` and `half_open` befall the connections that there are; the attributes hold for all from
+    the moment they are set.
+    """
+
+    def __init__(self, target: int | Path, path: Path | None = None) -> None:
         self.target = target
+        self.path = path
         self.port = 0
         self.connections = 0  # made so far
+        self.delay = 0.0  # seconds that each piece is late
+        self.pace: float | None = None  # seconds from byte to byte; None: as they come
+        self.refusing = False  # new connections are reset
+        self.swallowing = False  # new connections are taken, and nothing ever comes through
+        self.open = asyncio.Event()  # while it is not set, new connections wait: the later may come first
+        self.open.set()
         self._news = asyncio.Condition()
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._links: set[_Link] = set()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
+        if self.path is not None:
+            self._server = await asyncio.start_unix_server(self._accept, self.path)
+        else:
+            self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+            self.port = self._server.sockets[0].getsockname()[1]
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         self._server.close()
+        self.open.set()
         self.cut()
 
     def cut(self) -> None:
+        """Close every connection without a word."""
+        for link in list(self._links):
+            link.abort(reset=False)
+
+    def reset(self) -> None:
         """Reset every connection."""
-        for writer in list(self._writers):
-            writer.transport.abort()
+        for link in list(self._links):
+            link.abort(reset=True)
+
+    def half_open(self) -> None:
+        """Nothing comes through any more, not even an end: each side believes that the other is there."""
+        for link in self._links:
+            link.mute = True
+
+    def heal(self) -> None:
+        """New connections are as they should be, and so are the old ones that still live."""
+        self.delay, self.pace = 0.0, None
+        self.refusing = self.swallowing = False
+        self.open.set()
 
     async def connected(self, count: int) -> None:
         """Wait until so many connections were made."""
@@ -34,28 +87,50 @@ class Proxy:
             await self._news.wait_for(lambda: self.connections >= count)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        link = _Link(writer)
+        link.mute = self.swallowing
         async with self._news:
             self.connections += 1
             self._news.notify_all()
-        try:
-            there, back = await asyncio.open_connection("127.0.0.1", self.target)
-        except OSError:
-            writer.transport.abort()
+        if self.refusing:
+            link.abort(reset=True)
             return
-        self._writers |= {writer, back}
+        self._links.add(link)
         try:
-            await asyncio.gather(self._forward(reader, back), self._forward(there, writer))
+            await self.open.wait()
+            await self._join(link, reader)
         finally:
-            for each in (writer, back):
-                each.transport.abort()
-                self._writers.discard(each)
+            link.abort(reset=False)
+            self._links.discard(link)
 
-    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _join(self, link: _Link, reader: asyncio.StreamReader) -> None:
         try:
-            while data := await reader.read(1 << 16):
-                writer.write(data)
-                await writer.drain()
+            if isinstance(self.target, Path):
+                there, back = await asyncio.open_unix_connection(self.target)
+            else:
+                there, back = await asyncio.open_connection("127.0.0.1", self.target)
+        except OSError:
+            return
+        link.ends.append(back)
+        writer = link.ends[0]
+        await asyncio.gather(self._forward(link, reader, back), self._forward(link, there, writer))
+
+    async def _forward(self, link: _Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(_PIECE):
+                await self._pass(link, data, writer)
         except ConnectionError:
             pass
-        finally:
-            writer.transport.abort()
+        if not link.mute:
+            link.abort(reset=False)
+
+    async def _pass(self, link: _Link, data: bytes, writer: asyncio.StreamWriter) -> None:
+        if self.delay:
+            await asyncio.sleep(self.delay)
+        while data and not link.mute:
+            if (pace := self.pace) is not None:
+                await asyncio.sleep(pace)
+            size = len(data) if pace is None else 1
+            writer.write(data[:size])
+            data = data[size:]
+            await writer.drain()

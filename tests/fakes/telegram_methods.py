@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from tests.fakes import telegram_sending
 from tests.fakes.telegram_access import member, readable, writable
-from tests.fakes.telegram_checks import Json, bad_request
+from tests.fakes.telegram_checks import Json, bad_request, utf16_length
 from tests.fakes.telegram_parameters import Parameters
 
 if TYPE_CHECKING:
     from tests.fakes.telegram_world import World
 
+MAX_CALLBACK_TEXT = 200
 MAX_DOWNLOAD = 20 * 1024 * 1024
 
 
@@ -101,7 +102,11 @@ async def answer_callback_query(server: "World", asked: Parameters) -> bool:
     query = asked.string("callback_query_id")
     if query not in server.open_queries:
         raise bad_request("query is too old and response timeout expired or query ID is invalid")
+    text = asked.string("text")
+    if utf16_length(text) > MAX_CALLBACK_TEXT:
+        raise bad_request("MESSAGE_TOO_LONG")
     server.open_queries.discard(query)
+    server.popups[query] = text
     return True
 
 
@@ -171,6 +176,7 @@ METHODS: dict[str, Method] = {
     "leavechat": leave_chat,
     "sendmessage": telegram_sending.send_message,
     "editmessagetext": telegram_sending.edit_message_text,
+    "editmessagereplymarkup": telegram_sending.edit_message_reply_markup,
     "deletemessage": telegram_sending.delete_message,
     "sendchataction": telegram_sending.send_chat_action,
     "sendmessagedraft": telegram_sending.send_message_draft,

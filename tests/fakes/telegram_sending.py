@@ -70,6 +70,21 @@ async def edit_message_text(server: "World", asked: Parameters) -> Json:
     return message.api()
 
 
+async def edit_message_reply_markup(server: "World", asked: Parameters) -> Json:
+    keyboard = _keyboard(asked)
+    chat = writable(server, asked)
+    message = chat.find(asked.integer("message_id"))
+    if message is None:
+        raise bad_request("message to edit not found")
+    if not message.by_bot:
+        raise bad_request("message can't be edited")
+    server.limits.check(chat.id)
+    if keyboard == message.keyboard:
+        raise bad_request(NOT_MODIFIED)
+    message.keyboard, message.edited = keyboard, server.clock()
+    return message.api()
+
+
 async def delete_message(server: "World", asked: Parameters) -> bool:
     chat = writable(server, asked)
     message = chat.find(asked.integer("message_id"))

@@ -39,6 +39,7 @@ class World:
         self.people: dict[int, Person] = {}
         self.commands: dict[str, list[Json]] = {}
         self.open_queries: set[str] = set()  # callback queries that wait for their answer
+        self.popups: dict[str, str] = {}  # what was shown to whoever pressed a button, by the query
         self.logged_out = False
         self._sequence = Sequence()
         self._numbers = itertools.count(1)

@@ -288,9 +288,18 @@ async def test_buttons(server: TelegramServer, bot: Bot) -> None:
     [update] = await bot.get_updates()
     assert update.callback_query is not None
     assert update.callback_query.data == "allow:1"
+    with pytest.raises(BadRequest, match="Message_too_long"):
+        await bot.answer_callback_query(update.callback_query.id, text="x" * 201)
     assert await bot.answer_callback_query(update.callback_query.id, text="Done")
+    assert server.popups == {update.callback_query.id: "Done"}
     with pytest.raises(BadRequest, match="Query is too old"):
         await bot.answer_callback_query(update.callback_query.id)
+    await bot.edit_message_reply_markup(7, sent.message_id)
+    assert (message.keyboard, message.text) == (None, "May I?")
+    with pytest.raises(BadRequest, match="not modified"):
+        await bot.edit_message_reply_markup(7, sent.message_id)
+    with pytest.raises(BadRequest, match="to edit not found"):
+        await bot.edit_message_reply_markup(7, 999)
     long = InlineKeyboardMarkup([[InlineKeyboardButton("Long", callback_data="x" * 65)]])
     with pytest.raises(BadRequest, match="Button_data_invalid"):
         await bot.send_message(7, "x", reply_markup=long)

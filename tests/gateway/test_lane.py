@@ -12,8 +12,10 @@ import pytest
 from channels.base import Delta, Receipt, Started, ToolActivity
 from channels.errors import Refused
 from gateway import lane as lane_module
-from gateway.lane import BROKEN, GAVE_UP, INTERRUPTED, MAX_WAITING, TOO_LONG, Lane
+from gateway import turn_run
+from gateway.lane import MAX_WAITING, Lane
 from gateway.turn import Ask
+from gateway.turn_run import BROKEN, GAVE_UP, INTERRUPTED, TOO_LONG
 from session import events, transcript
 from session.conversation import Conversation
 from session.events import Assistant, Event, System, ToolCall, ToolResult, User
@@ -221,7 +223,7 @@ async def test_stopping_a_tool_closes_its_call(folder: Path) -> None:
 
 @pytest.mark.parametrize("beginning", ["Half an", ""])
 async def test_a_turn_has_a_limit(folder: Path, monkeypatch: pytest.MonkeyPatch, beginning: str) -> None:
-    monkeypatch.setattr(lane_module, "WALL_SECONDS", 0.05)
+    monkeypatch.setattr(turn_run, "WALL_SECONDS", 0.05)
     async with Gateway(folder, ScriptedRunner(Gate(beginning))) as gateway:
         lane = await gateway.lane()
         watcher = Watcher(lane)
@@ -235,7 +237,7 @@ async def test_a_turn_has_a_limit(folder: Path, monkeypatch: pytest.MonkeyPatch,
 async def test_the_limit_stands_still_while_the_disk_is_away(
     folder: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lane_module, "WALL_SECONDS", 0.5)
+    monkeypatch.setattr(turn_run, "WALL_SECONDS", 0.5)
 
     async def steps(ask: Ask) -> AsyncGenerator[Any]:
         disk.fail("write", errno.ENOSPC)

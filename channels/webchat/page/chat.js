@@ -111,6 +111,8 @@ const actions = {
 
 function say(text) {
 	if (text.trim() === "/stop" && chat.running) return stop(); // control never waits behind messages
+	const word = /^\/(yes|no)(?:\s+(\d+))?$/.exec(text.trim());
+	if (word) return decide(text, word[1] === "yes", word[2]);
 	const item = { id: kept.messageId(), text, at: Date.now() };
 	chat.conversation = kept.touch(chat.conversation, text.startsWith("/") ? "" : text);
 	kept.keepWaiting(key(), item);
@@ -118,6 +120,12 @@ function say(text) {
 	log.toLatest();
 	chat.connection?.flush();
 	drawAround();
+}
+
+/** By the card that is shown, not by the word: what the gateway asks meanwhile is not meant. */
+function decide(text, allow, number) {
+	const why = log.decide(allow, number);
+	if (why) log.addNotice({ text: why }, text.trim());
 }
 
 function stop() {
@@ -194,6 +202,7 @@ const on = {
 
 	error({ code, message, id }) {
 		chat.asking = false;
+		log.askAnew();
 		if (!id && code !== "shutting_down") log.addNotice({ text: message });
 	},
 };

@@ -4,6 +4,7 @@ const LIMIT = 64 * 1024; // bytes of UTF-8: what the gateway takes
 const COMMANDS = Object.entries({
 	"/new": "Begin anew: the model forgets what was said",
 	"/stop": "Stop the reply that is being written",
+	"/queue": "What becomes of messages that come during a reply",
 	"/status": "How the gateway and this conversation are",
 	"/help": "All commands",
 });

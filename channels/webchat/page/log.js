@@ -253,6 +253,8 @@ const DRAW_SYSTEM = {
 
 	started: ({ messages }, page) => place(messages, page),
 
+	steered: ({ messages }, page) => place(messages, page),
+
 	reset(event, page) {
 		place(undefined, page);
 		page.into.append(make("div", "divider reset", "New conversation from here"));
@@ -353,18 +355,43 @@ function setCall(call, state) {
 	summary.textContent = running ? `Using ${running.dataset.name}…` : `Used ${names}${failed ? ` · ${failed} failed` : ""}`;
 }
 
-export function addApproval({ call_id: id, name, args }) {
+/** What cannot be seen, or turns the direction of writing round, as its number. */
+const visible = (text) => text.replace(/[^\P{C}\n\t]/gu, (one) => `\\u{${one.codePointAt(0).toString(16)}}`);
+
+export function addApproval({ call_id: id, name, args, number = 1, truncated }) {
 	dropApproval(id);
 	const row = make("div", "choices");
-	const decide = (allow) => {
+	const decide = (allow, { detail }) => {
 		row.inert = true;
+		if (!detail) $("composer").focus(); // by the keyboard: it goes on there
 		on.onApprove(id, allow);
 	};
-	row.append(button("Allow", () => decide(true), "primary"), button("Don't allow", () => decide(false)));
-	row.dataset.approval = id;
-	live.append(card("approval", make("p", "", `May ${name} run with this?`), make("pre", "", pretty(args)), row));
+	row.append(button("Allow", (event) => decide(true, event), "primary"), button("Don't allow", (event) => decide(false, event)));
+	Object.assign(row.dataset, { approval: id, number });
+	const shown = make("pre", "", visible(pretty(args)));
+	shown.tabIndex = 0; // it scrolls inside itself: the keyboard must reach it
+	const asked = make("p"), more = truncated ? make("p", "why", "Only the beginning is shown: it is too long.") : "";
+	asked.append("May ", make("strong", "", visible(name)), " run with this?");
+	const made = card("approval", asked, shown, more, row);
+	made.setAttribute("role", "group");
+	made.ariaLabel = `Approve ${name}`;
+	live.append(made);
 	drawThinking();
 	announce(`Lunar asks whether ${name} may run.`);
+}
+
+/** The person answers in words. @param {string} [number] which one @returns {string | undefined} why not */
+export function decide(allow, number) {
+	const rows = [...live.querySelectorAll("[data-approval]")].filter((row) => !row.inert);
+	const meant = rows.filter((row) => !number || row.dataset.number === number);
+	if (meant.length > 1) return `Which one? ${meant.map((row) => `/${allow ? "yes" : "no"} ${row.dataset.number}`).join(" or ")}`;
+	if (!meant.length) return "Nothing is being asked.";
+	meant[0].children[allow ? 0 : 1].click();
+}
+
+/** An answer was not taken: it can be given again. */
+export function askAnew() {
+	live.querySelectorAll("[data-approval]").forEach((row) => (row.inert = false));
 }
 
 function dropApproval(id) {
@@ -387,6 +414,7 @@ const liveReply = () => live.querySelector("article");
 export function startTurn({ turn, blocks = [] }) {
 	if (liveReply()?.dataset.turn !== turn) live.replaceChildren();
 	else if (!blocks.length) liveReply().remove();
+	live.querySelectorAll(".approval").forEach((old) => old.remove()); // what is still asked comes again
 	live.dataset.turn = turn;
 	since = Date.now();
 	blocks.forEach((html, index) => block({ html, index }));

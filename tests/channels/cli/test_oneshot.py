@@ -111,6 +111,33 @@ async def test_prints_what_was_said_before_a_tool_call_too(gateway: SocketGatewa
     assert await asked.ends() == (0, "Let me look.\n\nIt rains.\n", "")
 
 
+async def test_prints_what_was_said_since_it_joined_a_running_turn(gateway: SocketGateway) -> None:
+    asked = Asked(gateway, "the blue one")
+    peer, mine = await asked_by(gateway)
+    await peer.start("t1", "m0")
+    await peer.event(events.Assistant(content="Looking.", turn="t1", finish="tool_calls"))
+    await peer.event(events.System(name="steered", turn="t1", messages=(mine,)))
+    closing = events.Assistant(content="Found.", turn="t1", answers=("m0", mine), finish="stop")
+    await peer.event(closing)
+    assert await asked.ends() == (0, "Found.\n", "")
+
+
+async def test_a_tool_that_asks_is_answered_elsewhere(gateway: SocketGateway) -> None:
+    asked = Asked(gateway, "delete it")
+    peer, mine = await asked_by(gateway)
+    question = wire.ApprovalFrame(turn="t0", call_id="c0", name="other", args={}, expires="")
+    await peer.say(question)
+    await peer.start("t1", mine)
+    await peer.say(wire.ApprovalFrame(turn="t1", call_id="c1", name="delete", args={"path": "x"}, expires=""))
+    await peer.finish("t1", mine, "Done.\n")
+    code, stdout, stderr = await asked.ends()
+    assert (code, stdout) == (0, "Done.\n")
+    assert stderr.startswith(
+        'lunar: delete {"path": "x"} asks whether it may run. Say /yes or /no in another'
+    )
+    assert stderr.count("\n") == 1
+
+
 async def test_a_pipe_gets_every_byte(gateway: SocketGateway) -> None:
     reply = "a\x1b]0;t\x07\tb\r\n\n"
     asked = Asked(gateway, "go")

@@ -93,7 +93,7 @@ async def test_two_connections_see_the_same(folder: Path) -> None:
 
 
 async def test_every_event_comes_once_wherever_the_connection_breaks(folder: Path) -> None:
-    async with Gateway(folder, ScriptedRunner(_tools)) as gateway:
+    async with Gateway(folder, ScriptedRunner(_tools), summaries=False) as gateway:
         first = await gateway.client()
         await first.ask("begin")
         cursor = first.cursor
@@ -151,7 +151,7 @@ async def test_the_snapshot_of_a_running_turn_goes_on_without_a_seam(folder: Pat
 
 
 async def test_the_replay_begins_after_the_cursor(folder: Path) -> None:
-    async with Gateway(folder) as gateway:
+    async with Gateway(folder, summaries=False) as gateway:
         client = await gateway.client()
         for number in range(30):
             await client.ask(f"number {number}", f"m{number}")

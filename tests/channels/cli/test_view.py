@@ -9,7 +9,7 @@ import msgspec
 from channels import wire
 from channels.cli.draft import Draft, Reply
 from channels.cli.link import Lost, Received
-from channels.cli.view import Faint, Said, View
+from channels.cli.view import Faint, Question, Said, View
 from session import events
 
 _cursors = count()
@@ -132,3 +132,54 @@ def test_a_draft_takes_no_control_characters() -> None:
     draft.add("[31mb")
     assert draft.rest == Reply("a[31mb")
     assert draft.finish("a\x1b[31mb\x07") == (Reply("a[31mb"), False)
+
+
+def question(call_id: str = "c1", number: int = 1) -> wire.ApprovalFrame:
+    return wire.ApprovalFrame(
+        turn="t1", call_id=call_id, name="delete", args={"path": "\x1b"}, expires="", number=number
+    )
+
+
+def decided(call_id: str, *, allow: bool) -> events.System:
+    return events.System(name="approval", turn="t1", call_id=call_id, allow=allow)
+
+
+def test_several_questions_have_numbers() -> None:
+    view = in_conversation()
+    hear(view, started(), question(), question("c2", 2))
+    shown = 'delete {"path": "\\u001b"} — may it run? '
+    assert view.take()[-2:] == [Question(shown + "/yes or /no"), Question(shown + "/yes 2 or /no 2")]
+    assert list(view.asked) == ["c1", "c2"]
+
+
+def test_a_question_that_somebody_else_answered_is_over() -> None:
+    view = in_conversation()
+    hear(view, started(), question(), question("c2", 2))
+    view.take()
+    hear(view, decided("c1", allow=True), decided("c2", allow=False))
+    assert view.take() == [Faint("delete may run."), Faint("delete may not run.")]
+    assert not view.asked
+
+
+def test_a_question_is_put_once_over_a_lost_connection() -> None:
+    view = in_conversation()
+    hear(view, started(), question(), question("c2", 2))
+    view.take()
+    view.hear(Lost("gone"))
+    running = wire.RunningFrame(turn="t1", answers=("m1",), text="")
+    hear(view, welcome(running), decided("c1", allow=True), question("c2", 2))
+    assert list(view.asked) == ["c2"]
+    assert not [part for part in view.take() if isinstance(part, Question)]
+    hear(view, started(attempt=2))
+    assert not view.asked
+    hear(view, question("c2"))
+    assert [part for part in view.take() if isinstance(part, Question)]
+
+
+def test_a_steered_message_stands_under_its_question() -> None:
+    view = in_conversation()
+    hear(view, started(), events.Assistant(content="Looking.", turn="t1", finish="tool_calls"))
+    view.say("m2", "The blue one")
+    assert view.take() == [Reply("Looking.")]
+    hear(view, events.System(name="steered", turn="t1", messages=("m2",)), closing("Found."))
+    assert view.take() == [Said("The blue one"), Reply("Found.")]

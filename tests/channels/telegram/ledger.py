@@ -59,6 +59,9 @@ class Transcript:
     def stop(self) -> bool:
         raise NotImplementedError
 
+    async def approve(self, call_id: str, allow: bool) -> None:
+        raise NotImplementedError
+
     def undelivered(self) -> list[Delivery]:
         raise NotImplementedError
 

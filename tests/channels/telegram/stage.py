@@ -170,6 +170,9 @@ class FakeSession:
     def stop(self) -> bool:
         raise NotImplementedError
 
+    async def approve(self, call_id: str, allow: bool) -> None:
+        raise NotImplementedError
+
     async def after(self, cursor: str | None, limit: int, until: str | None) -> list[Record]:
         raise NotImplementedError
 

@@ -325,7 +325,12 @@ async def test_a_stranger_gets_a_code_and_talks_when_it_is_approved(
     ann.says("Hello!")
     await house.settled()
     assert house.ledger.texts() == ["Hello!"]
-    assert ann.chat.texts() == [sentence]
+    told = "You may talk to me now. Write to me, and I will answer."
+    await house.until(lambda: len(ann.chat.texts()) == 2)
+    await house.stop()
+    await house.start()  # whoever was told is not told again
+    await house.stop()
+    assert ann.chat.texts() == [sentence, told]
 
 
 async def test_a_group_is_let_in_as_a_whole(houses: Callable[..., House], server: TelegramServer) -> None:
@@ -338,6 +343,7 @@ async def test_a_group_is_let_in_as_a_whole(houses: Callable[..., House], server
     [code] = house.pairing.waiting()
     assert (code.peer, code.name) == ("chat:-100", "Club, asked for by Ann")
     house.pairing.approve(code.code)
+    await house.until(lambda: any("group may talk to me now" in text for text in group.chat.texts()))
     server.user(8, "Bea").says("@lunar_bot hi", into=group)
     server.user(8, "Bea").says("hi")
     await house.settled()

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from gateway.lane import GAVE_UP
+from gateway.turn_run import GAVE_UP
 from tests.fakes.daemon import Daemon
 from tests.fakes.openai_behaviours import Say
 from tests.fakes.telegram_server import TelegramServer
