@@ -64,6 +64,7 @@ class Pairing:
         self._lock = threading.Lock()
         self._guests: dict[str, Guest] = {}
         self._codes: dict[str, Code] = {}
+        self._told: set[str] = set()  # codes that strangers were told in this life
         self._untold: set[str] = set()  # guests that do not know it yet
         self._wrong: deque[float] = deque(maxlen=GUESSES)
         self.on_approved: Callable[[], object] | None = None  # set by the channel; called from any thread
@@ -81,13 +82,19 @@ class Pairing:
             now = self._clock()
             self._expire(now)
             mine = [code for code in self._codes.values() if code.peer == peer]
-            told_just_now = any(code.expires - LIFETIME > now - _AGAIN for code in mine)
-            if told_just_now or len(mine) >= OPEN_PER_CHAT or len(self._codes) >= _OPEN_AT_ALL:
+            if fresh := next((code for code in mine if code.expires - LIFETIME > now - _AGAIN), None):
+                # An earlier life may have ended between the code and the message that tells it.
+                return None if fresh.code in self._told else self._tell(fresh)
+            if len(mine) >= OPEN_PER_CHAT or len(self._codes) >= _OPEN_AT_ALL:
                 return None
             text = "".join(secrets.choice(_ALPHABET) for _ in range(_LENGTH))
             code = Code(text, peer, " ".join(name.split())[:_NAME], now + LIFETIME)
             self._record({"knock": peer, "code": text, "name": code.name, "expires": code.expires})
-            return code
+            return self._tell(code)
+
+    def _tell(self, code: Code) -> Code:
+        self._told.add(code.code)
+        return code
 
     def approved(self, peer: str) -> bool:
         """Whether the owner has let this peer in."""
@@ -172,6 +179,7 @@ class Pairing:
         self._codes = {
             text: code for text, code in self._codes.items() if now < code.expires <= now + LIFETIME
         }
+        self._told &= self._codes.keys()
 
     def _compact(self) -> None:
         self._expire(self._clock())

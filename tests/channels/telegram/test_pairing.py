@@ -38,6 +38,14 @@ def test_a_code_is_taken_as_people_type_it(path: Path, time: Time) -> None:
     assert pairing.approve(f" {code[:3].lower()}-{code[3:]}\n") == "user:7"
 
 
+def test_a_code_that_a_crash_kept_from_being_told_is_told_again(path: Path, time: Time) -> None:
+    code = knocked(Pairing(path, time))
+    again = Pairing(path, time)
+    assert again.knock("user:7", "Ann") == code
+    assert again.knock("user:7", "Ann") is None
+
+
+
 def test_a_code_waits_over_a_restart(path: Path, time: Time) -> None:
     code = knocked(Pairing(path, time))
     again = Pairing(path, time)
