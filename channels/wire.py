@@ -272,8 +272,8 @@ def decode(data: bytes | str) -> ServerFrame:
         raise
     except msgspec.DecodeError:
         return _decode_surrogates(data)
-    except UnicodeDecodeError as error:
-        raise msgspec.DecodeError(f"not UTF-8: {error}") from error
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(f"not a frame: {error}") from error
 
 
 def _decode_surrogates(data: bytes | str) -> ServerFrame:

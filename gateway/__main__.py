@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from gateway import __version__
 from gateway.errors import GatewayError
+from gateway.verbs.sessions import arguments as sessions
 
 
 class _Parser(argparse.ArgumentParser):
@@ -79,28 +80,54 @@ def parser() -> argparse.ArgumentParser:
     chat.add_argument("--token-file", metavar="FILE", help="the file that holds that gateway's token")
     chat.add_argument("--json", action="store_true", help="print the protocol's frames, one a line")
 
-    _add_sessions(_Verbs(verbs.add("sessions", "look at transcripts, with or without a running gateway")))
+    sessions.add(_Verbs(verbs.add("sessions", "look at transcripts, with or without a running gateway")))
+    backup = verbs.add("backup", "copy everything that must not be lost, also while the gateway runs", _backup)
+    backup.add_argument("target", metavar="TARGET", help="a new file .tar.gz, or a new directory")
+    restore = verbs.add("restore", "bring a backup back", _restore)
+    restore.add_argument("source", metavar="SOURCE", help="what `lunar backup` made")
+    restore.add_argument("--force", action="store_true", help="move what is there aside")
 
     status = verbs.add("status", "ask the running gateway how it is", _status)
     status.add_argument("--json", action="store_true", help="print JSON")
+    status.add_argument("--watch", action="store_true", help="again every two seconds, until Ctrl-C")
+    usage = verbs.add("usage", "say what models took, with or without a running gateway", _usage)
+    usage.add_argument(
+        "--days", type=int, default=7, metavar="N", help="of the last N days, today included (default: 7)"
+    )
+    usage.add_argument(
+        "--by",
+        choices=("day", "agent", "session", "model"),
+        default="day",
+        metavar="KEY",
+        help="the rows: day (default), agent, session or model",
+    )
+    usage.add_argument("--json", action="store_true", help="print JSON")
     _add_pairing(_Verbs(verbs.add("pairing", "say who may talk to the running gateway's Telegram bot")))
-    verbs.add("check", "look for problems in the configuration", _check)
+    check = verbs.add("check", "look for problems: configuration, disk, port, secrets, model, Telegram", _check)
+    check.add_argument("--json", action="store_true", help="print JSON, one object a line")
+    check.add_argument("--offline", action="store_true", help="ask no model, and nobody elsewhere")
+    _add_config(_Verbs(verbs.add("config", "look at the configuration")))
+    reload = verbs.add("reload", "let the running gateway read its configuration again", _reload)
+    reload.add_argument("--json", action="store_true", help="print JSON")
+    _add_service(_Verbs(verbs.add("service", "run the gateway under systemd")))
     return lunar
 
 
-def _add_sessions(verbs: _Verbs) -> None:
-    listing = verbs.add("list", "list all sessions, latest first", _list)
-    show = verbs.add("show", "print a transcript", _show)
-    verify = verbs.add("verify", "read every line and name the damaged ones", _verify)
-    delete = verbs.add("delete", "remove a transcript for good", _delete)
-    for made in (listing, show, verify):
-        made.add_argument("--json", action="store_true", help="print JSON, one object a line")
-    for made in (show, delete):
-        made.add_argument(
-            "session", metavar="SESSION", help="a session id, or the name of a local conversation"
-        )
-    verify.add_argument("session", metavar="SESSION", nargs="*", help="which ones (default: all)")
-    delete.add_argument("--yes", action="store_true", help="do not ask")
+def _add_config(verbs: _Verbs) -> None:
+    show = verbs.add("show", "print every key with its value and where that comes from", _config_show)
+    show.add_argument("--json", action="store_true", help="print JSON")
+    verbs.add("schema", "print the JSON Schema of config.yaml, for editors", _config_schema)
+
+
+def _add_service(verbs: _Verbs) -> None:
+    install = verbs.add("install", "install, enable and start the units", _service_install)
+    uninstall = verbs.add("uninstall", "stop and remove the units; the data stays", _service_uninstall)
+    status = verbs.add("status", "tell what is installed, and what systemd says of it", _service_status)
+    shown = verbs.add("print", "print the files that `install` would write", _service_print)
+    for made in (install, uninstall, status, shown):
+        made.add_argument("--user", action="store_true", help="for this user alone, without root")
+    for made in (install, uninstall):
+        made.add_argument("--dry-run", action="store_true", help="only show what would be done")
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -119,7 +146,13 @@ def _chat(args: argparse.Namespace) -> int:
 def _status(args: argparse.Namespace) -> int:
     from gateway.verbs import status
 
-    return status.main(args.config, args.json)
+    return status.main(args.config, args.json, args.watch)
+
+
+def _usage(args: argparse.Namespace) -> int:
+    from gateway.verbs import usage
+
+    return usage.main(args.config, args.days, args.by, args.json)
 
 
 def _add_pairing(verbs: _Verbs) -> None:
@@ -149,34 +182,64 @@ def _revoke(args: argparse.Namespace) -> int:
     return pairing.revoke(args.config, args.peer)
 
 
+def _service_install(args: argparse.Namespace) -> int:
+    from gateway.verbs import service
+
+    return service.install(args.config, args.user, args.dry_run)
+
+
+def _service_uninstall(args: argparse.Namespace) -> int:
+    from gateway.verbs import service
+
+    return service.uninstall(args.user, args.dry_run)
+
+
+def _service_status(args: argparse.Namespace) -> int:
+    from gateway.verbs import service
+
+    return service.status(args.config, args.user)
+
+
+def _service_print(args: argparse.Namespace) -> int:
+    from gateway.verbs import service
+
+    return service.print_(args.config, args.user)
+
+
+def _config_show(args: argparse.Namespace) -> int:
+    from gateway.verbs import config
+
+    return config.show(args.config, args.json)
+
+
+def _config_schema(args: argparse.Namespace) -> int:
+    from gateway.verbs import config
+
+    return config.schema()
+
+
+def _reload(args: argparse.Namespace) -> int:
+    from gateway.verbs import reload
+
+    return reload.main(args.config, args.json)
+
+
 def _check(args: argparse.Namespace) -> int:
     from gateway.verbs import check
 
-    return check.main(args.config)
+    return check.main(args.config, args.json, args.offline)
 
 
-def _list(args: argparse.Namespace) -> int:
-    from gateway.verbs import sessions
+def _backup(args: argparse.Namespace) -> int:
+    from gateway.verbs import backup
 
-    return sessions.list_(args.config, args.json)
-
-
-def _show(args: argparse.Namespace) -> int:
-    from gateway.verbs import sessions
-
-    return sessions.show(args.config, args.session, args.json)
+    return backup.main(args.config, args.target)
 
 
-def _verify(args: argparse.Namespace) -> int:
-    from gateway.verbs import sessions
+def _restore(args: argparse.Namespace) -> int:
+    from gateway.verbs import restore
 
-    return sessions.verify(args.config, args.session, args.json)
-
-
-def _delete(args: argparse.Namespace) -> int:
-    from gateway.verbs import sessions
-
-    return sessions.delete(args.config, args.session, args.yes)
+    return restore.main(args.config, args.source, args.force)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
 
+from gateway import log
+from gateway.disk import Disk
 from gateway.health import Health
-from session import ids
+from gateway.redaction import known
+from gateway.turn import ContextUse
+from session import events, ids
+from session.ids import SessionId
+from session.window import Exchange
 
+_MOST_ROWS = 8
+_ERRORS = 5
+_BYTES_A_TOKEN = 4
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -19,17 +28,59 @@ class Labelling(Protocol):
     def label(self, name: str) -> str:
         """The model's name as people see it."""
 
+    def told(self, name: str) -> str:
+        """The same, and which one answers in its place while it does not."""
+
+    def __contains__(self, name: str) -> bool:
+        """Whether a model of this name is configured."""
+
     def is_demo(self, name: str) -> bool:
         """Whether the built-in demo model answers."""
+
+
+class Stating(Protocol):
+    """Anything that knows how its parts are."""
+
+    @property
+    def states(self) -> Mapping[str, str]:
+        """How each is, by name."""
+
+
+class Tooled(Stating, Protocol):
+    """Functions and MCP servers: `gateway.agent.catalogue.Catalogue`."""
+
+    @property
+    def public(self) -> Mapping[str, str]:
+        """How each is, without the paths and addresses that are no business of the people who chat."""
+
+
+class Channels(Stating, Protocol):
+    """The channels: `gateway.supervise.Supervisor`."""
+
+    @property
+    def connections(self) -> Mapping[str, int]:
+        """How many clients are connected, by channel."""
+
+
+class Accounting(Protocol):
+    """Who knows what was used: `gateway.ledger.Ledger`."""
+
+    async def today(self, session: SessionId) -> str:
+        """What the session used today, for people; raises `OSError`."""
 
 
 class Working(Protocol):
     """A lane, as far as it is told of."""
 
     session: ids.SessionId
+    context: ContextUse | None
 
     @property
     def working(self) -> bool:
+        """Whether a turn runs, or waits for its slot."""
+
+    @property
+    def has_slot(self) -> bool:
         """Whether a turn runs."""
 
     @property
@@ -40,6 +91,23 @@ class Working(Protocol):
     def history(self) -> int:
         """How many earlier messages the model sees."""
 
+    @property
+    def exchanges(self) -> list[Exchange]:
+        """What was said in them."""
+
+    @property
+    def chosen_model(self) -> str | None:
+        """The configured model that the person chose for this session."""
+
+
+class Sources(NamedTuple):
+    """Whom to ask; `context` gives a model's context size in tokens, where it is configured."""
+
+    disk: Disk
+    channels: Channels
+    usage: Accounting
+    context: Callable[[str], int | None]
+
 
 class About:
     """Looks at the running gateway; `agents` gives each agent's configured model name."""
@@ -48,54 +116,110 @@ class About:
         self, version: str, agents: dict[str, str], models: Labelling, health: Health, notice: str
     ) -> None:
         self._version = version
-        self._agents = agents
+        self.agents = agents  # another one when the configuration was read again
         self._models = models
         self._health = health
         self._notice = notice
         self._started = time.monotonic()
+        self.http = ""  # the address of the HTTP port; set once that is known
+        self.sources: Sources | None = None  # set once by the daemon
+        self.tools: Tooled | None = None  # set once by the daemon: `gateway.agent.catalogue.Catalogue`
         # Set while a push channel runs: `channels.telegram.channel.TelegramChannel.figures`.
         self.telegram: Callable[[], dict[str, float | str | None]] | None = None
 
-    def session(self, lane: Working) -> list[tuple[str, str]]:
+    # -- to a person -----------------------------------------------------------------------------
+
+    async def session(self, lane: Working) -> list[tuple[str, str]]:
         """The rows of `/status`: at most eight, for the person who asks."""
         agent, _ = ids.parse(lane.session)
-        model = self._agents[agent]
+        chosen = lane.chosen_model
+        model = chosen if chosen and chosen in self._models else self.agents[agent]
         rows = [
-            ("Session", lane.session),
-            ("Agent", agent),
-            ("Model", self._models.label(model)),
-            ("Context", f"{lane.history} earlier messages"),
+            ("Agent", f"{agent}, in session {lane.session}"),
+            ("Model", self._models.told(model)),
+            ("Context", self._context(lane, model)),
             ("Queue", _queue(lane)),
-            ("Up for", duration(time.monotonic() - self._started)),
         ]
-        if self._models.is_demo(model):
+        if self.sources:
+            rows.append(("Today", await _today(self.sources, lane.session)))
+        rows += [("Up for", duration(time.monotonic() - self._started)), self._channels()]
+        if tools := self.tools.public if self.tools else {}:
+            rows.append(("Tools", "; ".join(f"{name}: {state}" for name, state in tools.items())))
+        elif self._models.is_demo(model):
             rows.append(("Demo", self._notice))
-        trouble = sorted(self._health.ready().why)
+        return rows[:_MOST_ROWS]
+
+    def _context(self, lane: Working, model: str) -> str:
+        """What the last request took, as its server or our estimate has it; else what the next one would."""
+        size = self.sources.context(model) if self.sources else None
+        tokens = sum(map(_tokens, lane.exchanges))
+        if lane.context:
+            tokens, size = lane.context.tokens, lane.context.limit or size
+        messages = "1 earlier message" if lane.history == 1 else f"{lane.history} earlier messages"
+        about = f"{messages}, about {tokens:,}"
+        return f"{about} of {size:,} tokens ({tokens / size:.0%})" if size else f"{about} tokens"
+
+    def _channels(self) -> tuple[str, str]:
+        trouble = sorted(name for name in self._health.ready().why if not name.startswith("tools."))
         if self.telegram and (failed := self.telegram()["failed"]):
             trouble.append(f"{failed} replies could not be delivered in Telegram")
         if trouble:
-            rows.append(("Trouble", "; ".join(trouble)))
-        return rows
+            return "Trouble", "; ".join(trouble)
+        names = sorted(self.sources.channels.states) if self.sources else []
+        return "Channels", f"{', '.join(names)}: ready" if names else "ready"
+
+    # -- to an operator --------------------------------------------------------------------------
+
+    async def report(self, lanes: Callable[[], list[Working]]) -> dict[str, Any]:
+        """The data of `lunar status`."""
+        sessions, space = await self.sources.disk.look() if self.sources else (0, {})
+        return {
+            **self.gateway(lanes),
+            "sessions_today": sessions,
+            "disk": space,
+            "last_errors": log.recent(_ERRORS),
+        }
 
     def gateway(self, lanes: Callable[[], list[Working]]) -> dict[str, Any]:
-        """The data of `lunar status`."""
+        """The part of it that is at hand at once."""
         verdict, working = self._health.ready(), lanes()
-        return {
+        running = sum(lane.has_slot for lane in working)
+        data = {
             "version": self._version,
             "pid": os.getpid(),
+            "http": self.http,
             "uptime": duration(time.monotonic() - self._started),
             "uptime_seconds": round(time.monotonic() - self._started, 1),
             "memory_bytes": _memory(),
             "ready": verdict.ok,
             "trouble": verdict.why,
-            "agents": {name: self._models.label(model) for name, model in self._agents.items()},
-            "demo": any(self._models.is_demo(model) for model in self._agents.values()),
+            "agents": {name: self._models.label(model) for name, model in self.agents.items()},
+            "demo": any(self._models.is_demo(model) for model in self.agents.values()),
             "demo_notice": self._notice,
             "sessions_in_memory": len(working),
-            "turns_running": sum(lane.working for lane in working),
+            "turns_running": running,
+            "turns_waiting": sum(lane.working for lane in working) - running,
             "messages_waiting": sum(lane.waiting for lane in working),
+            "tools": dict(self.tools.states) if self.tools else {},
+            "channels": dict(self.sources.channels.states) if self.sources else {},
+            "connections": dict(self.sources.channels.connections) if self.sources else {},
             "telegram": self.telegram() if self.telegram else None,
         }
+        told: dict[str, Any] = known.value(data)  # the states are in the words of servers and libraries
+        return told
+
+
+async def _today(sources: Sources, session: SessionId) -> str:
+    try:
+        return await sources.usage.today(session)
+    except OSError:
+        return "not known: the transcript cannot be read just now"
+
+
+def _tokens(exchange: Exchange) -> int:
+    """About as many as the exchange takes before the model."""
+    said = (*exchange.messages, *exchange.steps)
+    return sum(len(events.to_json(event)) for event in said) // _BYTES_A_TOKEN
 
 
 def _queue(lane: Working) -> str:

@@ -32,11 +32,11 @@ class Model(Section):
     api_key: Secret = None
     """the key for that server"""
     context: WholeNumber | None = Field(default=None, ge=1000)
-    """how many tokens the model can see; `null` finds out"""
+    """how many tokens the model can see; `null`: not known, and nothing is shortened in time"""
     price: Price | None = None
     """what a million tokens cost (`input`, `output`), in the currency of your budgets"""
     vision: bool = False
-    """whether the model can look at pictures"""
+    """whether the model is shown pictures, PDFs and text files"""
     reasoning: Literal["hidden", "stored"] = "hidden"
     """whether what the model thinks before it answers is kept in the transcript: `hidden` or `stored`"""
 

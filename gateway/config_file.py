@@ -99,11 +99,16 @@ class _UniqueKeys(yaml.SafeLoader):
 
     def construct_object(self, node: Any, deep: bool = False) -> Any:
         try:
-            return super().construct_object(node, deep)
+            value = super().construct_object(node, deep)
         except (ValueError, OverflowError):  # 2020-13-45, or a number of 5,000 digits
             raise yaml.constructor.ConstructorError(
                 None, None, "there is no such number or date; put it in quotes", node.start_mark
             ) from None
+        if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
+            raise yaml.constructor.ConstructorError(
+                None, None, "the text holds half a character; write the whole one", node.start_mark
+            )
+        return value
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         seen: set[Any] = set()

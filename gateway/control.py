@@ -7,6 +7,9 @@ from typing import Any, Protocol
 
 from channels.errors import Refused
 from gateway.about import About
+from gateway.errors import ConfigError
+from gateway.journal import readable
+from gateway.reload import Outcome
 from gateway.router import Router
 from session import ids
 from session.errors import BadSessionId
@@ -15,18 +18,29 @@ Verb = Callable[["Controls", Mapping[str, Any]], Awaitable[Any]]
 
 
 async def _status(controls: Controls, args: Mapping[str, Any]) -> Any:
-    return controls.about.gateway(lambda: list(controls.router.lanes))
+    return await controls.about.report(lambda: list(controls.router.lanes))
 
 
 async def _delete(controls: Controls, args: Mapping[str, Any]) -> Any:
+    return {"deleted": await controls.router.delete_session(_session("delete", args))}
+
+
+async def _archive(controls: Controls, args: Mapping[str, Any]) -> Any:
+    session = _session("archive", args)
+    with readable(session):
+        why = await controls.router.archive(session)
+    return {"archived": why is None, "why": why}
+
+
+def _session(verb: str, args: Mapping[str, Any]) -> ids.SessionId:
     session = args.get("session")
     if not isinstance(session, str):
-        raise Refused("bad_frame", "delete needs args.session, a session id.")
+        raise Refused("bad_frame", f"{verb} needs args.session, a session id.")
     try:
         ids.parse(session)
     except BadSessionId as error:
         raise Refused("not_found", str(error)) from error
-    return {"deleted": await controls.router.delete_session(ids.SessionId(session))}
+    return ids.SessionId(session)
 
 
 async def _pairing(controls: Controls, args: Mapping[str, Any]) -> Any:
@@ -41,7 +55,26 @@ async def _pairing(controls: Controls, args: Mapping[str, Any]) -> Any:
     return await controls.strangers.known()
 
 
-VERBS: dict[str, Verb] = {"status": _status, "delete": _delete, "pairing": _pairing}
+async def _nothing_to_read() -> Outcome:
+    return Outcome([], [])
+
+
+async def _reload(controls: Controls, args: Mapping[str, Any]) -> Any:
+    try:
+        outcome = await controls.reload()
+    except ConfigError as error:
+        return {"problems": error.problems, "changed": [], "waiting": []}
+    changed = [change._asdict() for change in outcome.changed]
+    return {"problems": [], "changed": changed, "waiting": outcome.waiting}
+
+
+VERBS: dict[str, Verb] = {
+    "status": _status,
+    "delete": _delete,
+    "archive": _archive,
+    "pairing": _pairing,
+    "reload": _reload,
+}
 
 
 class Strangers(Protocol):
@@ -63,6 +96,8 @@ class Controls:
     def __init__(self, router: Router, about: About) -> None:
         self.router = router
         self.about = about
+        # Set by the daemon: reads the configuration again, or raises `ConfigError`.
+        self.reload: Callable[[], Awaitable[Outcome]] = _nothing_to_read
         self.strangers: Strangers | None = None  # set while a channel with pairing runs
 
     async def control(self, verb: str, args: Mapping[str, Any]) -> Any:

@@ -3,58 +3,70 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import importlib
+import os
 import signal
 import time
+from collections import ChainMap
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from channels.cli.address import SocketPathTooLong, UnsafeDirectory
-from channels.cli.server import CliChannel, UnknownName
+from channels.cli.address import SocketPathTooLong
+from channels.cli.server import CliChannel, UnknownName, user_ids
 from channels.connection import House
-from channels.errors import SocketInUse
-from channels.webchat.guard import Guard
+from channels.webchat.guard import Guard, is_loopback
 from channels.webchat.renderer import HtmlRenderer
 from channels.webchat.server import Access, Webchat
-from gateway import __version__
-from gateway.about import About
-from gateway.agent.builtin_tools import BUILTIN
+from gateway import __version__, binding
+from gateway.about import About, Sources
+from gateway.agent.catalogue import Catalogue
 from gateway.agent.demo_texts import DEMO_NOTICE
 from gateway.agent.models import Models
-from gateway.agent.runner import AgentRunner
-from gateway.agent.tools import Toolbox
+from gateway.agents import Agents, routes
+from gateway.caretaker import Caretaker
 from gateway.commands import COMMANDS
-from gateway.config import Agent as AgentSettings
 from gateway.config import Config
+from gateway.config_file import Loaded
+from gateway.config_problem import NOWHERE
+from gateway.config_secrets import secrets
 from gateway.control import Controls
+from gateway.disk import Disk
 from gateway.errors import CannotCreate, ConfigError, Held
 from gateway.health import Health
 from gateway.http import HttpChannel
-from gateway.lane import Lane, Rules
-from gateway.router import Agent, Router
+from gateway.reload import Reload
+from gateway.retention import Retention
+from gateway.router import Router
 from gateway.strangers import Strangers
 from gateway.supervise import Supervisor
-from session import ids
+from gateway.systemd import Inherited, Notifier, watch
 from session.errors import StoreLocked
-from session.ids import AgentId, SessionId
 from session.store import Store
+
+if TYPE_CHECKING:
+    from channels.telegram.channel import TelegramChannel
 
 log = structlog.get_logger(__name__)
 
-PUSHED = frozenset({"telegram"})  # providers whose replies count as open until they are delivered
-_SWEEP_SECONDS = 15.0
-_PROBE_SECONDS = 2.0
+_AFTER_DRAIN = 20.0  # seconds for what comes after the drain: last words, clients, files
 
 
 class Daemon:
     """The gateway process. `run` is its whole life."""
 
-    def __init__(self, config: Config, greet: Callable[[str, Path], None] | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        greet: Callable[[str, Path], None] | None = None,
+        inherited: Inherited = Inherited(),  # noqa: B008 - immutable
+        read: Callable[[], Loaded] | None = None,
+    ) -> None:
         self._config = config
+        self._inherited = inherited
+        self.notifier = Notifier()
         self._greet = greet  # told the address and the data directory, once people can come
         self._store = Store(config.data_dir)
         self._models = Models(config.models)
@@ -62,45 +74,55 @@ class Daemon:
         self._health = Health(self._store, self._supervisor, self._models)
         names = {name: agent.model for name, agent in config.agents.items()}
         self._about = About(__version__, names, self._models, self._health, DEMO_NOTICE)
+        self._catalogue = Catalogue(config.tools, self._store, secrets(config))
         slots = asyncio.Semaphore(config.queue.running)
-        agents = {name: self._agent(name, agent, slots) for name, agent in config.agents.items()}
-        self._router = Router(self._store, agents, self._about.session)
+        self._agents = Agents(self._store, self._models, slots, self._catalogue)
+        self._router = Router(self._store, self._agents.build(config), self._about.session, routes(config))
+        self._retention = Retention(self._router, config.retention.archive_after)
         self._controls = Controls(self._router, self._about)
         self._house = House(self._router, self._controls, HtmlRenderer())
-        webchat = [self._webchat()] if config.channels.webchat.enabled else []
+        enabled = config.channels.webchat.enabled
+        self._webchat = Webchat(self._house, self._access(config)) if enabled else None
+        webchat = [self._webchat] if self._webchat else []
         self._http = HttpChannel(config.http.host, config.http.port, self._health, webchat, self._metrics)
+        self._http.adopt(inherited.http)
+        inherited.compare(config.http.port)
         self._stop = asyncio.Event()
         self._at_once = asyncio.Event()
         self._chores: set[asyncio.Task[None]] = set()
-
-    def _agent(self, name: str, settings: AgentSettings, slots: asyncio.Semaphore) -> Agent:
-        if unknown := [tool for tool in settings.tools if tool not in BUILTIN]:
-            known = ", ".join(BUILTIN)
-            raise ConfigError([f"agents.{name}.tools: there is no tool {unknown[0]!r}; there are: {known}"])
-        toolbox = Toolbox(BUILTIN[tool] for tool in settings.tools)
-        runner = AgentRunner(settings.system_prompt, settings.model, self._models, toolbox)
-        rules = Rules(settings.history_turns, self._config.queue.mode)
-
-        def lane(session: SessionId) -> Lane:
-            _, peer = ids.parse(session)
-            mine = rules._replace(push=peer.provider in PUSHED)
-            return Lane(session, self._store, runner, slots, mine)
-
-        model = settings.model
-        return Agent(
-            AgentId(name), lambda: self._models.label(model), lane, lambda: self._models.known(model)
+        self._cli: CliChannel | None = None  # set by `_start`
+        self._telegram: TelegramChannel | None = None  # set by `_go_on`, where there is a bot
+        read = read or (lambda: Loaded(config, NOWHERE, {}))
+        self._reload = Reload(config, read, self._renew, self.notifier)
+        self._health.remarks = ChainMap(self._reload.remarks, self._catalogue.faults)
+        self._about.tools = self._catalogue
+        self._about.sources = Sources(
+            Disk(config.data_dir),
+            self._supervisor,
+            self._agents.ledger,
+            lambda name: self._models.settings(name).context,
         )
+        self._controls.reload = self._reload.again
+        self._terminal = os.isatty(2)
 
     async def _metrics(self) -> bytes:
         metrics = await asyncio.to_thread(importlib.import_module, "gateway.metrics")
         text: bytes = metrics.text(self._about.gateway(lambda: list(self._router.lanes)))
         return text
 
-    def _webchat(self) -> Webchat:
-        http = self._config.http
-        guard = Guard(http.host, http.allowed_origins, http.trusted_proxies)
+    def _access(self, config: Config) -> Access:
+        http = config.http
+        host = self._inherited.host or http.host
+        if http.token is None and not is_loopback(host):
+            raise ConfigError(
+                [
+                    f"http.token: lunar.socket listens on {host}, and anybody who can reach it could use the "
+                    "gateway: set a token (LUNAR_HTTP_TOKEN), or let it listen on 127.0.0.1"
+                ]
+            )
+        guard = Guard(host, http.allowed_origins, http.trusted_proxies)
         token = http.token.get_secret_value() if http.token else None
-        return Webchat(self._house, Access(guard, token, http.agents))
+        return Access(guard, token, http.agents)
 
     # -- life ------------------------------------------------------------------------------------
 
@@ -110,9 +132,12 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled, number)
+        loop.add_signal_handler(signal.SIGHUP, self._hung_up)
         try:
             self._start()
-            url = f"http://{self._config.http.host}:{self._http.port}/"
+            await self._supervisor.settled()
+            self.notifier.ready()
+            url = self._about.http = f"http://{self._config.http.host}:{self._http.port}/"
             log.info(
                 "ready",
                 version=__version__,
@@ -124,9 +149,13 @@ class Daemon:
             )
             if self._greet:
                 self._greet(url, self._config.data_dir)
+            self._catalogue.start()
             self._chore(self._go_on())
-            self._chore(self._introduce())
-            self._chore(self._tend())
+            self._introducing = self._chore(self._introduce())
+            caretaker = Caretaker(self._store, self._router, self._tell)
+            self._chore(caretaker.run())
+            self._chore(self._agents.ledger.ready())
+            self._chore(watch(self.notifier, caretaker.probe))
             await self._stop.wait()
         finally:
             await self._end()
@@ -138,6 +167,38 @@ class Daemon:
         else:
             log.info("stopping", signal=signal.Signals(number).name, drain=str(self._config.drain))
         self._stop.set()
+
+    def _hung_up(self) -> None:
+        if self._terminal and not os.isatty(2):
+            # Our terminal was closed: nobody asks us to read anything, or can read what we write.
+            for stream in (1, 2):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+            self._signalled(signal.SIGHUP)
+        else:
+            self._chore(self._reload.on_signal())
+
+    def _renew(self, config: Config) -> None:
+        """Go on by another configuration; raises `ConfigError`, and then nothing has changed."""
+        access = self._access(config) if self._webchat else None
+        try:
+            operators = user_ids(config.channels.cli.operators)
+        except UnknownName as error:
+            raise ConfigError([str(error)]) from error
+        slots = config.queue.running != self._config.queue.running
+        agents = self._agents.build(config, asyncio.Semaphore(config.queue.running) if slots else None)
+        self._config = config
+        self._models.renew(config.models)
+        self._router.renew(agents, routes(config))
+        self._about.agents = {name: agent.model for name, agent in config.agents.items()}
+        self._retention.after = config.retention.archive_after
+        if self._webchat and access:
+            self._webchat.access = access
+        if self._cli:
+            self._cli.operators = operators
+        if self._telegram:
+            self._telegram.admit(config.channels.telegram.allow)
+        self._introducing.cancel()
+        self._introducing = self._chore(self._introduce())
 
     def _start(self) -> None:
         """The lock first, then the sockets: a second daemon must touch nothing of the first one's."""
@@ -151,35 +212,28 @@ class Daemon:
             ) from error
         if self._store.rebuilt and self._store.maybe_open():
             log.info("open.log was missing or damaged: every session is looked at")
-        for channel in (self._cli(), self._http):
-            self._bind(channel)
+        self._cli = self._socket()
+        binding.bind(self._cli)
+        binding.bind(self._http, self._config.http.port)
+        for channel in (self._cli, self._http):
             self._supervisor.start(channel)
 
-    def _cli(self) -> CliChannel:
+    def _socket(self) -> CliChannel:
         cli = self._config.channels.cli
         try:
-            return CliChannel(self._config.socket, self._house, cli.group, cli.operators)
+            channel = CliChannel(self._config.socket, self._house, cli.group, cli.operators)
         except (UnknownName, SocketPathTooLong) as error:
             raise ConfigError([str(error)]) from error
-
-    def _bind(self, channel: CliChannel | HttpChannel) -> None:
-        try:
-            channel.bind()
-        except SocketInUse as error:
-            raise Held(f"{error}.") from error
-        except UnsafeDirectory as error:
-            raise CannotCreate(f"{error}.") from error
-        except OSError as error:
-            if channel is self._http and error.errno == errno.EADDRINUSE:
-                port = self._config.http.port
-                raise Held(
-                    f"Port {port} is taken by another program. Stop that one, or choose another http.port "
-                    f"(LUNAR_HTTP__PORT={port + 1})."
-                ) from error
-            raise CannotCreate(f"channel {channel.name}: {error.strerror or error}") from error
+        if self._inherited.cli is not None:
+            channel.adopt(self._inherited.cli)
+        return channel
 
     async def _end(self) -> None:
         self._health.draining = True
+        # All at once, so that the unit's TimeoutStopSec is right for every `drain`.
+        self.notifier.stopping()
+        self.notifier.extend(self._config.drain.total_seconds() + _AFTER_DRAIN)
+        self.notifier.status(self._health.line(self._supervisor.states))
         drain = asyncio.create_task(self._router.drain(self._config.drain.total_seconds()))
         at_once = asyncio.create_task(self._at_once.wait())
         await asyncio.wait({drain, at_once}, return_when=asyncio.FIRST_COMPLETED)
@@ -189,12 +243,13 @@ class Daemon:
             drain.cancel()
         for chore in self._chores:
             chore.cancel()
-        await self._supervisor.stop()
+        await asyncio.gather(self._supervisor.stop(), self._catalogue.stop())
+        self._agents.ledger.close()
         await self._models.close()
         await self._store.close()
         log.info("stopped")
 
-    def _telegram(self) -> None:
+    def _attend_telegram(self) -> None:
         from channels.telegram.channel import Settings, TelegramChannel
         from channels.telegram.pairing import FILE, Pairing
 
@@ -214,6 +269,7 @@ class Daemon:
         shown = [(c.name, c.summary) for c in COMMANDS.values() if not c.operators]
         channel = TelegramChannel(settings, self._router, self._config.data_dir, pairing, shown)
         strangers = Strangers(pairing)
+        self._telegram = channel
         self._controls.strangers = strangers
         self._about.telegram = lambda: channel.figures
         self._router.approve = strangers.approve
@@ -224,10 +280,11 @@ class Daemon:
 
     # -- chores ----------------------------------------------------------------------------------
 
-    def _chore(self, work: Coroutine[Any, Any, None]) -> None:
+    def _chore(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._chores.add(task)
         task.add_done_callback(self._finished)
+        return task
 
     def _finished(self, chore: asyncio.Task[None]) -> None:
         self._chores.discard(chore)
@@ -238,27 +295,16 @@ class Daemon:
         if self._config.channels.telegram.active:
             # Its library takes a third of a second to import: the others are served meanwhile.
             await asyncio.to_thread(importlib.import_module, "channels.telegram.channel")
-            self._telegram()
+            self._attend_telegram()
         resumed = await self._router.resume()
         if resumed:
             log.info("going on with what was left open", sessions=resumed)
+        self._chore(self._retention.run())
+
+    def _tell(self) -> None:
+        self.notifier.status(self._health.line(self._supervisor.states))
 
     async def _introduce(self) -> None:
         await self._models.warm()
         if any(self._models.is_demo(name) for name in self._config.models):
             log.info(DEMO_NOTICE)
-
-    async def _tend(self) -> None:
-        swept, told = time.monotonic(), set[tuple[str, int]]()
-        while True:
-            await asyncio.sleep(_PROBE_SECONDS)
-            if self._store.fault:
-                await self._store.probe()
-            while self._store.repaired:
-                log.warning("a torn line was cut off and kept beside", transcript=self._store.repaired.pop())
-            for name, place in sorted(self._store.skipped - told):
-                log.warning("a damaged line was passed over", transcript=name, place=place)
-            told |= self._store.skipped
-            if time.monotonic() - swept > _SWEEP_SECONDS:
-                swept = time.monotonic()
-                await self._router.sweep()

@@ -1,6 +1,7 @@
 """What stops the daemon or a command, and the exit code (sysexits) that says so.
 
 GatewayError
+├── BadArgument         64  the command line asks for what cannot be
 ├── ConfigError         78  the configuration is wrong: one line per problem
 ├── NotRunning          69  no daemon answers
 ├── CannotCreate        73  a directory or file cannot be made or written
@@ -19,6 +20,12 @@ class GatewayError(Exception):
     """Base of what ends a command; the text is the whole message."""
 
     exit_code = 1
+
+
+class BadArgument(GatewayError):
+    """The command line is well formed and makes no sense."""
+
+    exit_code = os.EX_USAGE
 
 
 class ConfigError(GatewayError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
@@ -25,14 +25,24 @@ log = structlog.get_logger(__name__)
 class Journal:
     """What is appended is applied to the conversation and shown to the watchers when it is on disk."""
 
-    def __init__(self, session: SessionId, store: Store, history_turns: int, *, push: bool) -> None:
+    def __init__(
+        self,
+        session: SessionId,
+        store: Store,
+        history_turns: int,
+        *,
+        push: bool,
+        count: Callable[[Event], None] = lambda event: None,
+    ) -> None:
         self.session = session
+        self._count = count  # told of every event that this process stored
         self.feed = Feed()
         self.conversation = Conversation(history_turns, push=push)
         self._history_turns = history_turns
         self._push = push
         self._store = store
         self._last: asyncio.Future[list[Record]] | None = None  # the newest append
+        self._applied: asyncio.Future[list[Record]] | None = None  # the newest one that was taken in
         self._stale = False  # set by a failed append: the file is read again before the next one
 
     async def open(self) -> None:
@@ -45,10 +55,16 @@ class Journal:
             conversation.apply(record)
         return conversation
 
+    def remember(self, history_turns: int) -> None:
+        """See so many earlier messages, from the next turn on."""
+        if history_turns != self._history_turns:
+            self._history_turns = history_turns
+            self._stale = True
+
     @property
     def busy(self) -> bool:
         """Whether an append is under way."""
-        return self._last is not None and not self._last.done()
+        return self._last is not self._applied
 
     def append(self, batch: Sequence[Event], *, sync: bool = True) -> asyncio.Future[list[Record]]:
         """Store the events; whoever waits for it must shield it."""
@@ -59,11 +75,13 @@ class Journal:
         return stored
 
     def _stored(self, stored: asyncio.Future[list[Record]]) -> None:
+        self._applied = stored
         if stored.exception() is not None:
             self._stale = True
             return
         for record in stored.result():
             self.conversation.apply(record)
+            self._count(record.event)
             self.feed.publish(Stored(record))
             if closes(record.event) is not None:
                 self.feed.publish(_done(record))
@@ -84,9 +102,9 @@ class Journal:
             self.conversation, self._stale = fresh, False
 
     async def quiet(self) -> None:
-        """Wait until no append is under way."""
-        while self._last is not None and not self._last.done():
-            await asyncio.wait({self._last})
+        """Wait until no append is under way, and all that was stored is known here."""
+        while (last := self._last) is not None and last is not self._applied:
+            await asyncio.wait({last})  # comes back behind `_stored`, also of one that is done
 
     async def erase(self) -> bool:
         """Remove the transcript for good and begin with nothing; False where there was none."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-import math
-import re
+import os
 import sys
+import threading
+from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,52 +15,42 @@ import msgspec
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-MASK = "[secret]"
-# Shapes of tokens that we were never told of: OpenAI-like keys, Telegram bot tokens (in a URL they stand
-# directly behind "bot"), bearer headers, and what a URL calls a key or a token.
-_SHAPES = re.compile(
-    r"\bsk-[A-Za-z0-9_-]{16,}"
-    r"|(?<!\d)\d{8,10}:[A-Za-z0-9_-]{35}(?![A-Za-z0-9_-])"
-    r"|(?<=[Bb]earer )[A-Za-z0-9._~+/=-]{8,}"
-    r"|(?:(?<=[?&#]token=)|(?<=[?&#]key=)|(?<=[?&]api_key=))[^&\s'\"]+"
-)
+from gateway.redaction import MASK, Redactor, known
+from session.events import now
+
+__all__ = ["MASK", "Redactor", "configure", "learn", "recent"]
+
 _FIRST = ("time", "level", "event")
 # Control characters as their pictures, such as the one of Escape; C1 and lone surrogates have none.
 _PICTURES = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n"} | {
     0x7F: 0x2421,
     **dict.fromkeys([*range(0x80, 0xA0), *range(0xD800, 0xE000)], 0xFFFD),
 }
+# What journald takes for the priority of a line; it is not part of the message.
+_PRIORITY = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+_KEPT = 20
+_TROUBLE = {"warning", "error", "critical"}
+
+learn = known.learn  # of secrets that came with a configuration that was read again
+_recent: deque[dict[str, Any]] = deque(maxlen=_KEPT)
 
 
-class Redactor:
-    """A processor that takes every known secret, and whatever looks like one, out of a log entry."""
+def recent(most: int) -> list[dict[str, Any]]:
+    """The last warnings and errors of this process, oldest first, as they were logged."""
+    return list(_recent)[-most:]
 
-    def __init__(self, secrets: Iterable[str]) -> None:
-        known = sorted({secret for secret in secrets if len(secret) >= 4}, key=len, reverse=True)
-        self._known = re.compile("|".join(map(re.escape, known))) if known else None
 
-    def __call__(self, logger: WrappedLogger, method: str, entry: EventDict) -> EventDict:
-        return {key: self._clean(value) for key, value in entry.items()}
+def _redacted(logger: WrappedLogger, method: str, entry: EventDict) -> EventDict:
+    """Take every known secret, and whatever looks like one, out of a log entry."""
+    return {key: known.value(value) for key, value in entry.items()}
 
-    def _clean(self, value: Any) -> Any:
-        match value:
-            case str():
-                return self.text(value)
-            case dict():
-                return {self.text(str(key)): self._clean(inner) for key, inner in value.items()}
-            case list() | tuple():
-                return [self._clean(inner) for inner in value]
-            case float() if not math.isfinite(value):
-                return str(value)  # JSON has no NaN
-            case int() | float() | None:
-                return value
-        return self.text(repr(value))
 
-    def text(self, text: str) -> str:
-        """The text with every secret masked."""
-        if self._known:
-            text = self._known.sub(MASK, text)
-        return _SHAPES.sub(MASK, text)
+def _remembered(logger: WrappedLogger, method: str, entry: EventDict) -> EventDict:
+    if entry.get("level") in _TROUBLE:
+        kept = {key: value for key, value in entry.items() if key != "exception" and key[0] != "_"}
+        _recent.append({**kept, "time": now()})
+    return entry
 
 
 def _ordered(logger: WrappedLogger, method: str, entry: EventDict) -> EventDict:
@@ -72,6 +63,19 @@ def _json(logger: WrappedLogger, method: str, entry: EventDict) -> str:
         return msgspec.json.encode(entry).decode()
     except (UnicodeEncodeError, OverflowError):
         return json.dumps(entry)  # lone surrogates become escapes, and integers may be of any size
+
+
+def _for_journald(logger: WrappedLogger, method: str, entry: EventDict) -> str:
+    return f"<{_PRIORITY.get(entry.get('level', ''), 6)}>{_json(logger, method, entry)}"
+
+
+def _journald_reads(fd: int) -> bool:
+    """Whether what is written there goes to the journal (`JOURNAL_STREAM`, systemd.exec(5))."""
+    try:
+        status = os.fstat(fd)
+    except OSError:
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
 def _harmless(logger: WrappedLogger, method: str, entry: EventDict) -> EventDict:
@@ -88,16 +92,20 @@ def _harmless(logger: WrappedLogger, method: str, entry: EventDict) -> EventDict
 
 def configure(secrets: Iterable[str] = (), *, level: int = logging.INFO, human: bool | None = None) -> None:
     """Send all logs, foreign ones included, to stderr. `human`: None looks whether stderr is a terminal."""
+    learn(secrets)
+    learn(os.environ.get(name) for name in _PROXIES)
     human = sys.stderr.isatty() if human is None else human
+    line = _for_journald if _journald_reads(2) else _json
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.PositionalArgumentsFormatter(),
         structlog.processors.TimeStamper(fmt="%H:%M:%S" if human else "iso", utc=not human, key="time"),
         structlog.processors.format_exc_info,
-        Redactor(secrets),
+        _redacted,
+        _remembered,
     ]
-    final: list[Processor] = [_harmless, _pretty()] if human else [_ordered, _json]
+    final: list[Processor] = [_harmless, _pretty()] if human else [_ordered, line]
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *shared],
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *final],
@@ -116,6 +124,17 @@ def configure(secrets: Iterable[str] = (), *, level: int = logging.INFO, human: 
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=True,
     )
+    logging.captureWarnings(True)
+    # What nobody caught would be printed as it is, with whatever secrets its text has.
+    sys.excepthook = lambda kind, error, trace: _crashed(error, "the main thread")
+    threading.excepthook = lambda args: _crashed(args.exc_value, "a thread")
+    sys.unraisablehook = lambda args: _crashed(args.exc_value, "a clean-up")
+
+
+def _crashed(error: BaseException | None, where: str) -> None:
+    if isinstance(error, KeyboardInterrupt):
+        return
+    structlog.get_logger(__name__).critical(f"{where} broke", exc_info=error)
 
 
 def _pretty() -> Processor:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import NamedTuple, Protocol
 
 import structlog
 
@@ -15,12 +16,13 @@ from gateway.journal import readable
 from gateway.lane import Lane
 from gateway.seat import Seat
 from session import ids
-from session.ids import AgentId, Peer, Provider, SessionId
+from session.ids import AgentId, Peer, PeerId, Provider, SessionId
 from session.store import Store
 
 log = structlog.get_logger(__name__)
 
 _IDLE_SECONDS = 60.0
+_NOBODY = Peer(Provider("probe"), PeerId("watchdog"))
 
 
 async def _nobody_knocks(code: str) -> tuple[bool, str]:
@@ -31,11 +33,34 @@ async def _at_once() -> None:
     return
 
 
+class Route(Protocol):
+    """Which agent answers whom: shell patterns of provider and peer id (`config.Route`)."""
+
+    @property
+    def provider(self) -> str: ...
+
+    @property
+    def peer(self) -> str: ...
+
+    @property
+    def agent(self) -> str: ...
+
+
+class Choice(Protocol):
+    """The models of an agent: `gateway.agent.chain.AgentModels`."""
+
+    def label(self, chosen: str | None = None) -> str:
+        """The name, as people see it at this moment, of the model that is chosen, or else the agent's own."""
+
+    def choices(self, *, every: bool) -> dict[str, str]:
+        """What may be chosen by whom: each model's name as people see it, by its configured one."""
+
+
 class Agent(NamedTuple):
     """What the router must know of an agent."""
 
     name: AgentId
-    model: Callable[[], str]  # its model's name, as people see it at this moment
+    models: Choice
     lane: Callable[[SessionId], Lane]  # makes the lane of one of its sessions
     known: Callable[[], Awaitable[None]] = _at_once  # waits, briefly, while its model is being looked for
 
@@ -47,12 +72,14 @@ class Router:
         self,
         store: Store,
         agents: Mapping[str, Agent],
-        about: Callable[[Lane], list[tuple[str, str]]],
+        about: Callable[[Lane], Awaitable[list[tuple[str, str]]]],
+        routes: Sequence[Route] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.store = store
         self.about = about
         self._agents = agents
+        self._routes = routes
         self._clock = clock
         self._lanes: dict[SessionId, Lane] = {}
         self._opening: dict[SessionId, asyncio.Task[None]] = {}
@@ -66,11 +93,11 @@ class Router:
 
     async def session(self, peer: Peer, agent: AgentId | None = None, *, operator: bool = False) -> Seat:
         """Open the peer's session; raises `Refused`."""
-        await self._agent(agent).known()
+        await self._agent(agent or self._routed(peer)).known()
         return await self._seat(peer, agent, operator=operator)
 
     async def _seat(self, peer: Peer, agent: AgentId | None, *, operator: bool = False) -> Seat:
-        chosen = self._agent(agent)
+        chosen = self._agent(agent or self._routed(peer))
         return Seat(self, await self.lane(ids.session_id(chosen.name, peer)), chosen, operator=operator)
 
     async def submit(self, message: InboundMessage) -> Receipt | Answer:
@@ -83,21 +110,45 @@ class Router:
 
     async def delete(self, peer: Peer, agent: AgentId | None = None) -> bool:
         """Remove the peer's session for good; False where there is none."""
-        return await self.delete_session(ids.session_id(self._agent(agent).name, peer))
+        return await self.delete_session(ids.session_id(self._agent(agent or self._routed(peer)).name, peer))
 
     async def delete_session(self, session: SessionId) -> bool:
         """Remove a session for good, whatever it is doing; False where there is none."""
         return await (await self.lane(session)).erase()
 
-    def _agent(self, asked: str | None) -> Agent:
+    async def archive(self, session: SessionId) -> str | None:
+        """Compress a session that nobody is in, or say why not; raises `OSError`."""
+        if session in self._lanes or session in self._opening:
+            return "somebody is in it, or was a minute ago"
+        return await self.store.archive(session)
+
+    def models(self, agent: AgentId) -> Choice:
+        """An agent's models."""
+        return self._agent(agent).models
+
+    def _routed(self, peer: Peer) -> str:
+        """The agent of the first route that fits; `main` where none does."""
+        for route in self._routes:
+            if fnmatchcase(peer.provider, route.provider) and fnmatchcase(peer.peer_id, route.peer):
+                return route.agent
+        return "main"
+
+    def _agent(self, asked: str) -> Agent:
         try:
-            return self._agents[asked or "main"]
+            return self._agents[asked]
         except KeyError:
             raise Refused("not_found", f"There is no agent {asked!r}.") from None
 
     def employ(self, courier: Courier) -> None:
         """Let a push channel attend its sessions as they come to memory; before `resume`."""
         self._couriers[courier.provider] = courier
+
+    def renew(self, agents: Mapping[str, Agent], routes: Sequence[Route]) -> None:
+        """Go on with other agents and routes; of those that were there none may be missing."""
+        self._agents, self._routes = agents, routes
+        for session, lane in self._lanes.items():
+            agent, _ = ids.parse(session)
+            lane.adopt(self._agent(agent).lane(session))
 
     # -- lanes -----------------------------------------------------------------------------------
 
@@ -121,8 +172,11 @@ class Router:
 
     async def _open(self, session: SessionId) -> None:
         agent, _ = ids.parse(session)
-        lane = self._agent(agent).lane(session)
+        chosen = self._agent(agent)
+        lane = chosen.lane(session)
         await lane.open()
+        if (renewed := self._agent(agent)) is not chosen:
+            lane.adopt(renewed.lane(session))
         lane.used = self._clock()
         self._lanes[session] = lane
         if courier := self._courier(session):
@@ -146,6 +200,13 @@ class Router:
     def lanes(self) -> list[Lane]:
         """Those in memory now."""
         return list(self._lanes.values())
+
+    async def probe(self) -> None:
+        """Open a lane that nobody uses and let it go; what ails the disk alone is no error here."""
+        try:
+            await self._let_go(await self.lane(ids.session_id("main", _NOBODY)))
+        except Refused as refused:
+            log.warning("the probe's session cannot be opened", error=str(refused))
 
     async def sweep(self) -> None:
         """Let go of the lanes that nobody has used for a minute."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from channels.base import Answer, Delivery, Receipt, Sent, Update
+from channels.base import Answer, Approval, Delivery, Receipt, Sent, Update
 from channels.errors import Refused
 from channels.wire import MAX_TEXT
-from gateway import commands
+from gateway import commands, reversal
 from gateway.feed import FeedWatch
 from gateway.journal import readable
-from gateway.lane import Lane
+from gateway.lane import Lane, Mode
 from session.errors import BadCursor
 from session.events import Event, Record, System, User
 from session.ids import AgentId, SessionId
@@ -44,7 +44,7 @@ class Seat:
 
     @property
     def model(self) -> str:
-        return self._agent.model()
+        return self._router.models(self.agent).label(self._lane.chosen_model)
 
     @property
     def turns(self) -> int:
@@ -86,22 +86,52 @@ class Seat:
         if len(text.encode("utf-8", "surrogatepass")) > MAX_TEXT:
             raise Refused("text_too_large", f"A message may have at most {MAX_TEXT // 1024} KiB of text.")
 
-    async def _command(self, call: commands.Call) -> Answer:
-        if seen := self._lane.conversation.seen.get(call.id):
+    async def _command(self, call: commands.Call) -> Receipt | Answer:
+        seen = self._lane.conversation.seen.get(call.id)
+        if seen and not (seen.again and call.name == "retry"):
             if not seen.command:
                 raise Refused("id_conflict", f"Message id {call.id} was used for another text. Use a new id.")
             return Answer(f"/{call.name} was carried out already.")
         command = commands.COMMANDS[call.name]
         if command.operators and not self.operator:
             return Answer(f"/{call.name} is for the gateway's operators, in `lunar chat` on its own machine.")
-        return Answer(await command.run(self, call))
+        done = await command.run(self, call)
+        return done if isinstance(done, Receipt) else Answer(done)
 
-    def status(self) -> list[tuple[str, str]]:
-        return self._router.about(self._lane)
+    @property
+    def chosen(self) -> str | None:
+        return self._lane.chosen_model
 
-    async def approve(self, code: str) -> str:
+    @property
+    def models(self) -> dict[str, str]:
+        return self._router.models(self.agent).choices(every=self.operator)
+
+    async def status(self) -> list[tuple[str, str]]:
+        return await self._router.about(self._lane)
+
+    async def admit(self, code: str) -> str:
         _, said = await self._router.approve(code)
         return said
+
+    @property
+    def asked(self) -> list[Approval]:
+        return self._lane.asked
+
+    async def decide(self, call_id: str, allow: bool, id: str) -> None:
+        await self._lane.approve(call_id, allow, id)
+
+    @property
+    def queue(self) -> tuple[Mode, Mode]:
+        return self._lane.mode, self._lane.default_mode
+
+    async def compact(self) -> str:
+        return await self._lane.compact()
+
+    async def undo(self, id: str) -> str:
+        return await reversal.undo(self._lane, id)
+
+    async def again(self, id: str) -> Receipt | str:
+        return await reversal.again(self._lane, id)
 
     async def note(self, event: System) -> None:
         await self._lane.record([event])
@@ -112,11 +142,14 @@ class Seat:
             with readable(self.id):
                 events = await self._router.store.recent(self.id, lambda record: _is_message(record, of))
             if events and isinstance(events[0].event, User):
-                return await self._lane.submit(id, events[0].event.content)
+                return await reversal.anew(self._lane, id, events[0].event)
         raise Refused("not_found", f"There is no message {of} in the recent part of this conversation.")
 
     def stop(self) -> bool:
         return self._lane.stop()
+
+    async def approve(self, call_id: str, allow: bool) -> None:
+        await self._lane.approve(call_id, allow)
 
     async def after(self, cursor: str | None, limit: int, until: str | None) -> list[Record]:
         if cursor is not None and self._lane.conversation.cursor is None:

@@ -42,7 +42,7 @@ def pack(data_dir: Path, name: str) -> bool:
     plain, packed = data_dir / "sessions" / name, path_of(data_dir, name)
     if not drop_needless(data_dir, name):
         return False
-    _make_folder(packed.parent)
+    make_folder(packed.parent)
     fresh = packed.with_name(f"{packed.name}{_FRESH}")
     source = os.open(plain, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -116,8 +116,10 @@ def doubled(data_dir: Path) -> list[str]:
     return sorted(both | unfinished)
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Make it, and what is missing above it, on disk when this returns; raises `OSError`."""
     if not folder.is_dir():
+        make_folder(folder.parent)
         folder.mkdir(mode=0o700, exist_ok=True)
         sync_directory(folder.parent)
 

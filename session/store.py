@@ -6,6 +6,7 @@ Outside this module a session has no path, no offset and no descriptor: only its
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -65,8 +66,7 @@ class Store:
 
         Raises `StoreLocked`, or `OSError` where the directory cannot be made or written.
         """
-        for folder in (self.data_dir, self._sessions):  # one by one: `parents` makes them without the mode
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        archive.make_folder(self._sessions)
         self._lock.acquire()
         try:
             self._hints.load()
@@ -210,6 +210,8 @@ class Store:
         finally:
             os.close(fd)
             path.unlink(missing_ok=True)
+        if not os.access(self._sessions, os.W_OK | os.X_OK):
+            raise OSError(errno.EACCES, "the folder `sessions` is gone, or may not be written to")
 
     # -- reading ---------------------------------------------------------------------------------
 

@@ -32,12 +32,14 @@ class Answer:
         limits: Limits,
         first_by: float,
         failures: Failures,
+        *,
+        keep_reasoning: bool = False,
     ) -> None:
         self._reads = reads
         self._limits = limits
         self._deadline = first_by
         self._failures = failures
-        self._decoder = Decoder(limits.line)
+        self._decoder = Decoder(limits.line, keep_reasoning=keep_reasoning)
         self._ended = False  # the bytes have ended, or failed
         self._failure: ModelError | None = None
 
@@ -82,6 +84,11 @@ class Answer:
 
     def finish(self, label: str) -> Finish:
         return self._decoder.finish(label)
+
+    @property
+    def written(self) -> int:
+        """How many characters the model has produced so far."""
+        return self._decoder.written
 
     def cut(self, label: str) -> Finish:
         return self._decoder.cut(label)

@@ -4,6 +4,8 @@ import ipaddress
 
 import msgspec
 
+from session.events import Usage
+
 
 class Limits(msgspec.Struct, frozen=True):
     """How patient one `Model.ask` is; all times in seconds."""
@@ -18,13 +20,30 @@ class Limits(msgspec.Struct, frozen=True):
     line: int = 1024 * 1024  # bytes in one line of the stream, or in a reply that is no stream
 
 
+class Price(msgspec.Struct, frozen=True):
+    """Money per million tokens."""
+
+    input: float
+    output: float
+
+    def of(self, usage: Usage) -> Usage:
+        """The usage with what it costs."""
+        cost = (usage.input * self.input + usage.output * self.output) / 1_000_000
+        return msgspec.structs.replace(usage, cost=round(cost, 9))
+
+
 class Endpoint(msgspec.Struct, frozen=True):
-    """One model at one server. `base_url` None: OPENAI_BASE_URL, else OpenAI itself."""
+    """One model at one server. `base_url` None: OPENAI_BASE_URL, else OpenAI itself.
+
+    `keep_reasoning`: the end of a reply brings what the model thought.
+    """
 
     base_url: str | None
     name: str
     api_key: str | None = None
     limits: Limits = Limits()
+    price: Price | None = None
+    keep_reasoning: bool = False
 
     def __repr__(self) -> str:
         # The default one prints the key, and a URL may carry a password.

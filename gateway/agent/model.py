@@ -16,9 +16,12 @@ from typing import Any
 import httpx2
 import openai
 import structlog
-import tenacity
+from msgspec.structs import replace
 
+from gateway import counters
+from gateway.agent import estimate
 from gateway.agent.answer import Answer
+from gateway.agent.content_parts import has_parts, parts_refused, without_parts
 from gateway.agent.endpoint import Endpoint, Limits, is_local
 from gateway.agent.model_errors import (
     BadRequest,
@@ -30,19 +33,22 @@ from gateway.agent.model_errors import (
     ModelUnreachable,
 )
 from gateway.agent.optional_parameters import refused_parameter
-from gateway.agent.redaction import Redactor
 from gateway.agent.refusals import Refusal, retry_after, understood
-from gateway.agent.reply import Call, Finish, Text
+from gateway.agent.reply import Asked, Call, Finish, Text
+from gateway.agent.retries import Retries
+from gateway.redaction import Redactor
 from session.events import Usage
 
-__all__ = ["Call", "Endpoint", "Finish", "Limits", "Model", "ModelError", "Text", "Usage"]
+__all__ = ["Asked", "Call", "Endpoint", "Finish", "Limits", "Model", "ModelError", "Text", "Usage"]
 
 _OPENAI = "https://api.openai.com/v1"
 # The client refuses to be built without a key; local servers ignore it.
 _NO_KEY = "none"
 
 _Response = openai.AsyncAPIResponse[Any]
-Pieces = AsyncGenerator[Text | Finish, None]
+_Piece = Text | Finish
+# Failures of requests that the server has worked on, and may count.
+_WORKED_ON = (ModelSilent, BrokenReply, EmptyReply)
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -61,10 +67,12 @@ class Model:
         # Why ready must be red: set by a lasting failure, cleared by a success.
         self.health: str | None = None
         self._limits = endpoint.limits
+        self._price = endpoint.price
+        self._keep_reasoning = endpoint.keep_reasoning
         self._sleep = sleep
         self._lacking: frozenset[str] = frozenset()  # optional parameters that this server refused
         url, auth = _address(endpoint)
-        redactor = Redactor(endpoint.api_key, *auth or ())
+        redactor = Redactor((endpoint.api_key, *(auth or ())))
         self._failures = _Failures(endpoint, url.netloc.decode("ascii"), redactor)
         self._client = openai.AsyncOpenAI(
             base_url=url,
@@ -81,75 +89,80 @@ class Model:
         # Looked up here, where it may take its time: the client imports most of itself on first use.
         self._create = self._client.chat.completions.with_streaming_response.create
 
-    async def ask(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]]) -> Pieces:
-        """The reply to a conversation: any number of `Text`, then exactly one `Finish`.
+    async def ask(
+        self, messages: list[dict[str, Any]], tools: list[dict[str, Any]], limits: Limits | None = None
+    ) -> AsyncGenerator[Asked | Text | Finish]:
+        """The reply to a conversation: `Asked` for each request, any number of `Text`, then one `Finish`.
 
-        `messages` and `tools` are in the form of Chat Completions. Raises ModelError before the first piece
-        only: once text was shown nothing is tried again, and a reply that breaks ends in `Finish("cut")`.
-        Closing the generator, or cancelling who reads it, closes the connection.
+        `messages` and `tools` are in the form of Chat Completions; `limits` stand for the model's own.
+        Raises ModelError before the first text only: once text was shown nothing is tried again, and a reply
+        that breaks ends in `Finish("cut")`. Closing the generator, or cancelling who reads it, closes the
+        connection.
         """
-        started = asyncio.get_running_loop().time()
-        request = {"model": self.label, "messages": messages, "stream_options": {"include_usage": True}}
+        clock = asyncio.get_running_loop().time
+        limits = limits or self._limits
+        request: dict[str, Any] = {"model": self.label, "messages": messages}
+        request["stream_options"] = {"include_usage": True}
         if tools:
             request["tools"] = tools
-
-        async def begin() -> tuple[Text | Finish, Pieces]:
-            pieces = self._try(request, started)
-            return await anext(pieces), pieces
-
-        tries: Callable[..., Awaitable[tuple[Text | Finish, Pieces]]] = self._tries()
-        try:
-            first, rest = await tries(begin)
-        except ModelError as error:
-            self.health = error.health or self.health
-            log.warning("no answer", model=self.label, defect=type(error).__name__, reason=str(error))
-            raise
+        retries = Retries(limits, clock())
+        ends = clock() + limits.budget
+        lost = Usage()  # what was taken by requests of which nobody heard the end
+        while True:
+            least = self._priced(Usage(estimate.tokens(request["messages"], tools), estimated=True))
+            yield Asked(lost + least)
+            counters.MODEL_CALLS.add(self.label)
+            pieces = self._try(request, limits, ends)
+            try:
+                first = await anext(pieces)
+            except ModelError as error:
+                failure = error
+                counters.MODEL_ERRORS.add(self.label, type(error).__name__)
+            else:
+                break
+            if isinstance(failure, _WORKED_ON):
+                lost += least
+            yield Asked(lost)
+            if has_parts(request["messages"]) and parts_refused(failure):
+                log.warning("asking without images and files", model=self.label, reason=str(failure))
+                request["messages"] = without_parts(request["messages"])
+                continue
+            pause = retries.pause(failure, clock())
+            if pause is None:
+                failure.tries = retries.tried
+                self.health = failure.health or self.health
+                log.warning("no answer", model=self.label, defect=type(failure).__name__, reason=str(failure))
+                raise failure
+            shown = round(pause, 1)
+            log.info("asking again", model=self.label, tried=retries.tried, pause=shown, reason=str(failure))
+            await self._sleep(pause)
         self.health = None
-        async with aclosing(rest):
-            yield first
-            async for piece in rest:
-                yield piece
+        async with aclosing(pieces):
+            yield self._counted(first, lost, least)
+            async for piece in pieces:
+                yield self._counted(piece, lost, least)
+
+    def _priced(self, usage: Usage) -> Usage:
+        return self._price.of(usage) if self._price else usage
+
+    def _counted(self, piece: _Piece, lost: Usage, least: Usage) -> _Piece:
+        """The end of a reply with what it took: as the server reports it, else as an estimate."""
+        if isinstance(piece, Text):
+            return piece
+        usage = piece.usage or Usage()
+        if usage.estimated or not usage.input:
+            usage = Usage(usage.input or least.input, usage.output, estimated=True)
+        return replace(piece, usage=lost + self._priced(usage))
 
     async def close(self) -> None:
         """Closes all connections; the model cannot be used afterwards."""
         await self._client.close()
 
-    def _tries(self) -> tenacity.AsyncRetrying:
-        backoff = tenacity.wait_exponential_jitter(multiplier=0.5, max=8, jitter=0.5)
-        was_empty = False
-
-        def again(error: BaseException) -> bool:
-            nonlocal was_empty
-            if isinstance(error, EmptyReply):  # once more: some servers do it now and then
-                was_empty, before = True, was_empty
-                return not before
-            return isinstance(error, ModelError) and error.retry
-
-        def wait(state: tenacity.RetryCallState) -> float:
-            asked = getattr(_error_of(state), "retry_after", None) or 0.0
-            return max(asked, backoff(state))
-
-        def tell(state: tenacity.RetryCallState) -> None:
-            reason, pause = str(_error_of(state)), round(state.upcoming_sleep, 1)
-            log.info("asking again", model=self.label, tried=state.attempt_number, pause=pause, reason=reason)
-
-        return tenacity.AsyncRetrying(
-            sleep=self._sleep,
-            stop=tenacity.stop_any(
-                tenacity.stop_after_attempt(self._limits.tries),
-                tenacity.stop_before_delay(self._limits.budget),
-            ),
-            wait=wait,
-            retry=tenacity.retry_if_exception(again),
-            before_sleep=tell,
-            reraise=True,
-        )
-
-    async def _try(self, request: dict[str, Any], started: float) -> Pieces:
+    async def _try(self, request: dict[str, Any], limits: Limits, ends: float) -> AsyncGenerator[_Piece]:
         """One request. Raises ModelError, but only while it has yielded nothing."""
         unshown = ""  # white space alone is no reply yet
         shown = False
-        async with self._answered(request, started) as answer:
+        async with self._answered(request, limits, ends) as answer:
             while (more := await answer.text()) is not None:
                 unshown += more
                 if unshown and (shown or not unshown.isspace()):
@@ -157,25 +170,25 @@ class Model:
                     unshown, shown = "", True
         broken = answer.broken()
         if broken is None:
-            finish = answer.finish(self.label)
+            finish = _estimated(answer.finish(self.label), answer.written)
             if finish.reason == "stop" and not shown:
                 raise EmptyReply("the reply was complete and empty")
             yield finish
         elif shown:
+            counters.MODEL_ERRORS.add(self.label, "Cut")
             log.warning("the reply was cut", model=self.label, reason=str(broken))
-            yield answer.cut(self.label)
+            yield _estimated(answer.cut(self.label), answer.written)
         else:
             raise broken
 
     @asynccontextmanager
-    async def _answered(self, request: dict[str, Any], started: float) -> AsyncIterator[Answer]:
+    async def _answered(self, request: dict[str, Any], limits: Limits, ends: float) -> AsyncIterator[Answer]:
         """Sends a request. The answer is closed on the way out, whatever happened."""
-        now = asyncio.get_running_loop().time()
-        first_by = min(now + self._limits.first_chunk, started + self._limits.budget)
+        first_by = min(asyncio.get_running_loop().time() + limits.first_chunk, ends)
         response = await self._sent(request, first_by)
         reads = response.http_response.aiter_bytes()
         try:
-            answer = Answer(reads, self._limits, first_by, self._failures)
+            answer = Answer(reads, limits, first_by, self._failures, keep_reasoning=self._keep_reasoning)
             yield answer
             await answer.drain()
         finally:
@@ -214,7 +227,7 @@ class _Failures:
         self._server = server
         self._model = endpoint.name
         self._longest_wait = endpoint.limits.retry_after
-        self.redacted = redactor.redacted
+        self.redacted = redactor.text
 
     def from_exception(self, error: Exception) -> ModelError:
         """The one table of foreign exceptions."""
@@ -258,8 +271,12 @@ class _Failures:
 _UNUSABLE = (httpx2.UnsupportedProtocol, httpx2.TooManyRedirects, httpx2.LocalProtocolError)
 
 
-def _error_of(state: tenacity.RetryCallState) -> BaseException | None:
-    return state.outcome.exception() if state.outcome else None
+def _estimated(finish: Finish, written: int) -> Finish:
+    """An end that the server has not counted, with a guess at what was written."""
+    if finish.usage and finish.usage.tokens:
+        return finish
+    guess = Usage(output=-(-written // estimate.BYTES_A_TOKEN), estimated=True)
+    return replace(finish, usage=guess)
 
 
 def _address(endpoint: Endpoint) -> tuple[httpx2.URL, tuple[str, str] | None]:

@@ -26,6 +26,7 @@ class ModelError(Exception):
 
     default_public = "The AI model could not answer. Please try again."
     retry = False
+    tries = 1  # how often it was tried before it was raised
 
     def __init__(
         self,

@@ -61,8 +61,12 @@ _BY_TEXT: tuple[tuple[frozenset[int | None], re.Pattern[str], type[ModelError]],
         ContentRefused,
     ),
     (
+        # LiteLLM without a database knows no key but its own, and says so of any other.
         frozenset({400, 422}),
-        _says(r"api[ _]key|model_not_found|invalid model|model .{0,80}(does not exist|not found)"),
+        _says(
+            r"api[ _]key|no_db_connection|model_not_found|invalid model"
+            r"|model .{0,80}(does not exist|not found)"
+        ),
         ModelMisconfigured,
     ),
 )

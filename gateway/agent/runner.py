@@ -6,20 +6,23 @@ import asyncio
 import json
 import secrets
 from collections import Counter
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from typing import Any, Literal, Protocol
 
 import structlog
 
 from channels.base import Delta, ToolActivity
-from gateway.agent import prompt, tools
+from gateway.agent import prompt, recap, tools
+from gateway.agent.content_parts import NO_PARTS, Parts
+from gateway.agent.fitting import Fitting, Gauge
 from gateway.agent.model_errors import ContextTooLong, ModelError
-from gateway.agent.reply import Finish, Text
-from gateway.agent.tools import Outcome, Toolbox
-from gateway.turn import Ask, TurnEvent, TurnUpdate
-from session.events import Assistant, System, ToolCall, ToolResult, Usage
-from session.window import Exchange
+from gateway.agent.reply import Asked, Finish, Text
+from gateway.agent.tools import Outcome, Scope, Toolbox
+from gateway.turn import Ask, ContextUse, Recap, Spending, TurnEvent, TurnUpdate
+from session.events import Assistant, System, ToolCall, ToolResult, Usage, User
+from session.ids import SessionId
+from session.window import Exchange, Step
 
 log = structlog.get_logger(__name__)
 
@@ -27,9 +30,11 @@ MAX_MODEL_CALLS = 16
 MAX_TOOL_CALLS = 32
 MAX_MISUSES = 2
 MAX_SAME_CALL = 3
+MAX_SUMMARIES = 2  # that are written at once: a server with little room is there for the turns
 
 TOO_MANY_STEPS = "Sorry, this needed too many steps and was ended. Please ask for less at once."
 IN_CIRCLES = "Sorry, I was going in circles and stopped. Please ask in other words."
+NOT_ALLOWED = "The person did not allow this call. Do not try it again unless they ask for it."
 NOTHING_SAID = {
     "length": "Sorry, the model used up its length before it had said anything. Please ask for less.",
     "filtered": "The AI model's provider held the answer back under its rules. Please ask differently.",
@@ -38,21 +43,38 @@ MISUSED = "Sorry, I could not use my tools properly and stopped. Please ask in o
 
 
 class Answering(Protocol):
-    """A model, as the runner sees it: `gateway.agent.model.Model`."""
+    """A model, as the runner sees it: `gateway.agent.chain.Chain`."""
 
-    label: str
+    @property
+    def label(self) -> str:
+        """What people see."""
+
+    @property
+    def vision(self) -> bool:
+        """Whether it is to be shown images and files."""
+
+    @property
+    def context(self) -> int | None:
+        """How many tokens it takes, the reply included; None where that is not known."""
 
     def ask(
         self, messages: list[dict[str, Any]], tools: list[dict[str, Any]]
-    ) -> AsyncGenerator[Text | Finish]:
+    ) -> AsyncGenerator[Asked | Text | Finish]:
         """Stream one reply; raises `ModelError`."""
 
 
 class ModelSource(Protocol):
-    """Where the runner gets its model at the first need: `gateway.agent.models.Models`."""
+    """Where the runner gets its model at the first need: `gateway.agent.chain.AgentModels`."""
 
-    async def get(self, name: str) -> Answering:
-        """The model of this configured name; raises `ModelError`."""
+    async def get(self, name: str | None, session: SessionId) -> Answering:
+        """The model of this configured name, or else the agent's own, for a session; raises `ModelError`."""
+
+
+class Seeing(Protocol):
+    """Where the runner gets what came with messages: `gateway.agent.content_parts.ContentParts`."""
+
+    async def of(self, session: SessionId, earlier: Iterable[User], current: Sequence[User]) -> Parts:
+        """The content parts of messages; files of `current` ones are waited for."""
 
 
 class _Enough(Exception):
@@ -60,19 +82,27 @@ class _Enough(Exception):
 
 
 class AgentRunner:
-    """One agent: its prompt, its model and its tools, shared by all sessions. Keeps nothing between turns."""
+    """One agent: its prompt, its model and its tools, shared by all sessions; keeps nothing of any."""
 
-    def __init__(self, system_prompt: str, model: str, models: ModelSource, toolbox: Toolbox) -> None:
+    def __init__(
+        self,
+        system_prompt: str,
+        models: ModelSource,
+        toolbox: Toolbox,
+        seeing: Seeing | None = None,
+    ) -> None:
         self._system_prompt = system_prompt
-        self._model = model
         self._models = models
         self._toolbox = toolbox
+        self._seeing = seeing
+        self._gauge = Gauge()
+        self._summaries = asyncio.Semaphore(MAX_SUMMARIES)
 
     async def run(self, ask: Ask) -> AsyncGenerator[list[TurnEvent] | TurnUpdate]:
         """Answer a turn; the last batch holds the closing event, whatever went wrong."""
         turn = _Turn(ask)
         try:
-            model = await self._models.get(self._model)
+            model = await self._models.get(ask.model, ask.session)
             async with aclosing(self._rounds(turn, model)) as items:
                 async for item in items:
                     yield item
@@ -82,21 +112,57 @@ class AgentRunner:
         except _Enough as error:
             yield [turn.failed(str(error))]
 
+    def repeatable(self, call: ToolCall) -> bool:
+        """Whether a call that a crash broke off may simply be made again."""
+        return self._toolbox.repeatable(call.name)
+
+    async def summarise(self, asked: Recap) -> AsyncGenerator[list[TurnEvent] | TurnUpdate]:
+        """What it spends, then one `summary` event; raises `ModelError` or `recap.NoSummary`."""
+        model = await self._models.get(asked.model, asked.session)
+        room = self._gauge.room(model.label, model.context) if model.context else None
+        async with self._summaries, aclosing(recap.written(model, asked, room)) as items:
+            async for item in items:
+                yield item
+
     async def _rounds(self, turn: _Turn, model: Answering) -> AsyncGenerator[list[TurnEvent] | TurnUpdate]:
+        await self._toolbox.ready(turn.ask.session)
         schemas = self._toolbox.schemas()
+        async with aclosing(
+            self._tools(turn, [call for call in turn.broken_off if self.repeatable(call)])
+        ) as items:
+            async for item in items:
+                yield item
+        fitting = Fitting(
+            lambda history: turn.messages(self._system_prompt, history),
+            turn.ask.history,
+            schemas,
+            (model.label, model.context),
+            self._gauge,
+        )
         for _ in range(MAX_MODEL_CALLS):
             turn.said.clear()
+            turn.take_in()
+            if self._seeing and model.vision:
+                await turn.look(self._seeing)
             finish: Finish | None = None
-            async with aclosing(self._ask(turn, model, schemas)) as pieces:
+            async with aclosing(_ask(model, fitting, schemas)) as pieces:
                 async for piece in pieces:
-                    if isinstance(piece, Text):
-                        turn.said.append(piece.text)
-                        yield Delta(turn.id, piece.text)
-                    else:
-                        finish = piece
+                    match piece:
+                        case ContextUse():
+                            yield piece
+                        case Asked(usage):
+                            yield Spending(turn.used + usage)
+                        case Text(text):
+                            turn.said.append(text)
+                            yield Delta(turn.id, text)
+                        case Finish():
+                            finish = piece
             if finish is None:
                 raise RuntimeError("the model's reply had no end")
             turn.count(finish)
+            fitting.learn(finish)
+            yield fitting.use
+            yield Spending(turn.used)
             if finish.reason != "tool_calls":
                 yield [turn.answer(finish)]
                 return
@@ -107,26 +173,13 @@ class AgentRunner:
                     yield item
         raise _Enough(TOO_MANY_STEPS)
 
-    async def _ask(
-        self, turn: _Turn, model: Answering, schemas: list[dict[str, Any]]
-    ) -> AsyncGenerator[Text | Finish]:
-        while True:
-            try:
-                async with aclosing(model.ask(turn.messages(self._system_prompt), schemas)) as pieces:
-                    async for piece in pieces:
-                        yield piece
-                return
-            except ContextTooLong:
-                if not turn.shorten():
-                    raise
-
     async def _tools(
         self, turn: _Turn, events: Sequence[TurnEvent]
     ) -> AsyncGenerator[list[TurnEvent] | TurnUpdate]:
         calls = [event for event in events if isinstance(event, ToolCall)]
         for call in calls:
             yield _activity(turn, call, "started")
-        running = {asyncio.create_task(self._call(call)) for call in calls}
+        running = {asyncio.create_task(self._call(turn, call)) for call in calls}
         try:
             while running:
                 done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
@@ -142,45 +195,82 @@ class AgentRunner:
         if turn.misuses > MAX_MISUSES:
             raise _Enough(MISUSED)
 
-    async def _call(self, call: ToolCall) -> tuple[ToolCall, Outcome]:
-        return call, await self._toolbox.call(call.name, call.args)
+    async def _call(self, turn: _Turn, call: ToolCall) -> tuple[ToolCall, Outcome]:
+        if self._toolbox.asks(call.name) and not await turn.ask.person.allows(call):
+            return call, Outcome(False, NOT_ALLOWED)
+        scope = Scope(turn.ask.session, turn.id, call.call_id or "")
+        return call, await self._toolbox.call(call.name, call.args, scope)
+
+
+async def _ask(
+    model: Answering, fitting: Fitting, schemas: list[dict[str, Any]]
+) -> AsyncGenerator[Asked | Text | Finish | ContextUse]:
+    while True:
+        try:
+            async with aclosing(model.ask(fitting.messages(), schemas)) as pieces:
+                async for piece in pieces:
+                    yield piece
+            return
+        except ContextTooLong:
+            if not fitting.shorten():
+                raise
+            yield fitting.use
 
 
 class _Turn:
     """What one turn has come to so far."""
 
     def __init__(self, ask: Ask) -> None:
+        self.ask = ask
         self.id = ask.turn
         self.said: list[str] = []
+        self._thoughts: list[str] = []  # not stored yet
         self.misuses = 0
-        self._history = ask.history
         self._current: Exchange = ask.current
-        self._steps = list(ask.current.steps)
+        self._steps: list[Step] = list(ask.current.steps)
         self._called = Counter(_key(step) for step in self._steps if isinstance(step, ToolCall))
-        self._used = Usage()
-        self._shortened = False
+        self.used = Usage()
+        self._parts: Parts = NO_PARTS
+        self._looked_at = 0  # how many of the turn's own messages
 
-    def messages(self, system_prompt: str) -> list[prompt.Message]:
-        return prompt.messages(system_prompt, self._history, self._current, self._steps)
+    def messages(self, system_prompt: str, history: list[Exchange]) -> list[prompt.Message]:
+        return prompt.messages(
+            system_prompt, history, self._current, self._steps, self._parts, self.ask.summary
+        )
 
-    def shorten(self) -> bool:
-        """Forget the older half of the history, once; False where that cannot help."""
-        if self._shortened or not self._history:
-            return False
-        self._shortened = True
-        self._history = self._history[(len(self._history) + 1) // 2 :]
-        return True
+    async def look(self, seeing: Seeing) -> None:
+        """Read what came with the messages, again where there are more of them."""
+        mine = [*self._current.messages, *(step for step in self._steps if isinstance(step, User))]
+        if len(mine) > self._looked_at:
+            earlier = [message for past in self.ask.history for message in past.asked]
+            self._parts = await seeing.of(self.ask.session, earlier, mine)
+            self._looked_at = len(mine)
+
+    def take_in(self) -> None:
+        """Put before the model what came meanwhile."""
+        self._steps += self.ask.person.more()
+
+    @property
+    def broken_off(self) -> list[ToolCall]:
+        """Calls of an earlier attempt that have no result: those that may be made again."""
+        done = {step.call_id for step in self._steps if isinstance(step, ToolResult)}
+        return [step for step in self._steps if isinstance(step, ToolCall) and step.call_id not in done]
 
     def count(self, finish: Finish) -> None:
         if finish.usage:
-            self._used = Usage(self._used.input + finish.usage.input, self._used.output + finish.usage.output)
+            self.used += finish.usage
+        if finish.reasoning:
+            self._thoughts.append(finish.reasoning)
 
     def answer(self, finish: Finish) -> TurnEvent:
-        usage = self._used if self._used != Usage() else None
         said = "".join(self.said)
         if not said.strip() and finish.reason in NOTHING_SAID:
             return self.failed(NOTHING_SAID[finish.reason])
-        return Assistant(content=said, finish=finish.reason, model=finish.model, usage=usage)
+        return self._assistant(said, finish)
+
+    def _assistant(self, said: str, finish: Finish) -> Assistant:
+        thoughts, self._thoughts = "\n\n".join(self._thoughts), []
+        return Assistant(content=said, finish=finish.reason, model=finish.model, reasoning=thoughts or None)
 
     def failed(self, public: str) -> TurnEvent:
         return System(name="turn_failed", content=public)
@@ -199,7 +289,7 @@ class _Turn:
         said = "".join(self.said)
         batch: list[Assistant | ToolCall] = []
         if said:
-            batch.append(Assistant(content=said, finish="tool_calls", model=finish.model))
+            batch.append(self._assistant(said, finish))
         batch += new
         self._steps += batch
         return list(batch)

@@ -11,6 +11,7 @@ import msgspec
 
 from gateway.agent.call_parts import CallPart, CallParts, FunctionPart
 from gateway.agent.reply import Call, Finish, FinishReason
+from gateway.agent.thinking import Thinking
 from session.events import Usage
 
 _REASONS: dict[str, FinishReason] = {
@@ -34,6 +35,8 @@ class _ContentPart(msgspec.Struct, gc=False):
 class _Delta(msgspec.Struct):
     content: str | list[_ContentPart] | None = None  # a list: reasoning models of Mistral
     refusal: str | None = None
+    reasoning_content: Any = None  # of any shape, like `usage`: nobody is shown it
+    reasoning: Any = None
     tool_calls: list[CallPart] | None = None
     function_call: FunctionPart | None = None
 
@@ -60,9 +63,12 @@ _chunk_decoder = msgspec.json.Decoder(_Chunk)
 
 
 class Decoder:
-    """Reads one reply. Nothing raises: what is wrong is in `fault` or `error`, after the text before it."""
+    """Reads one reply. Nothing raises: what is wrong is in `fault` or `error`, after the text before it.
 
-    def __init__(self, longest_line: int) -> None:
+    What the model thinks is not part of the text; with `keep_reasoning` the end brings it.
+    """
+
+    def __init__(self, longest_line: int, *, keep_reasoning: bool = False) -> None:
         self.chunks = 0  # pieces of JSON understood so far: what counts as progress
         self.done = False  # [DONE] was read, or the whole JSON object
         self.finished = False  # `finish_reason` was read
@@ -74,6 +80,8 @@ class Decoder:
         self._is_stream: bool | None = None  # None until the first byte that is no white space
         self._text: list[str] = []
         self._half = ""  # a high surrogate whose other half is in the next chunk
+        self._thinking = Thinking(keep_reasoning)
+        self._size = 0  # characters of text so far
         self._calls = CallParts()
         self._reason = ""
         self._model = ""
@@ -104,7 +112,7 @@ class Decoder:
                     break
         if self._unread_size > self._longest_line and not self.over:
             self.fault = f"more than {self._longest_line} bytes without an end of line"
-        return self._take_text()
+        return self._shown(self._take_text())
 
     def end(self) -> str:
         """No more bytes will come; returns the text of what was left."""
@@ -118,7 +126,12 @@ class Decoder:
                 self.done = True
                 # A whole reply is complete by itself; several servers leave its finish_reason out.
                 self.finished = self.finished or self.chunks > 0
-        return self._take_text() + self._replaced_half()
+        return self._shown(self._take_text() + self._replaced_half())
+
+    @property
+    def written(self) -> int:
+        """How many characters the model has produced so far, thoughts and tool calls included."""
+        return self._size + self._thinking.size + sum(len(call.arguments) for call in self._calls.whole())
 
     def finish(self, label: str) -> Finish:
         """How the reply ended; `label` stands in where the server did not name its model."""
@@ -127,7 +140,7 @@ class Decoder:
         if reason in ("stop", "tool_calls"):  # several local servers say "stop" after tool calls
             calls = self._calls.whole()
             reason = "tool_calls" if calls else "stop"
-        return Finish(reason, calls, self._model or label, self._counted())
+        return Finish(reason, calls, self._model or label, self._counted(), self._thoughts())
 
     @property
     def nameless_calls(self) -> bool:
@@ -136,7 +149,7 @@ class Decoder:
 
     def cut(self, label: str) -> Finish:
         """The end of a reply that broke off."""
-        return Finish("cut", (), self._model or label, self._counted())
+        return Finish("cut", (), self._model or label, self._counted(), self._thoughts())
 
     def _line(self, line: bytes) -> None:
         if line.startswith(b"data:"):
@@ -174,6 +187,8 @@ class Decoder:
                 self._text.append(_text_of(delta.content))
             if delta.refusal:
                 self._text.append(delta.refusal)
+            if (thought := delta.reasoning_content or delta.reasoning) and isinstance(thought, str):
+                self._thinking.thought(thought)
             if delta.tool_calls:
                 self._calls.add(delta.tool_calls)
             if delta.function_call:
@@ -191,6 +206,18 @@ class Decoder:
             text, self._half = text[:-1], text[-1]
         return _well_formed(text)
 
+    def _shown(self, text: str) -> str:
+        thinking = self._thinking
+        if not thinking.over:
+            text = thinking.shown(text)
+            if self.finished or self.over:
+                text += thinking.rest()
+        self._size += len(text)
+        return text
+
+    def _thoughts(self) -> str:
+        return _well_formed("".join(self._thinking.thoughts))
+
     def _replaced_half(self) -> str:
         half, self._half = self._half, ""
         return "\ufffd" if half else ""
@@ -200,7 +227,7 @@ class Decoder:
             return None
         try:
             counted = msgspec.convert(self._usage, _Usage)
-        except msgspec.ValidationError:
+        except (msgspec.ValidationError, UnicodeEncodeError):  # the second: a surrogate in a name
             return None
         return Usage(counted.prompt_tokens, counted.completion_tokens)
 

@@ -18,15 +18,6 @@ from gateway.errors import ConfigError, GatewayError
 
 def main(config: str | None, verbose: bool) -> int:
     """Run until SIGTERM or SIGINT. Raises `GatewayError` where the start fails."""
-    inherited = systemd.inherited()
-    try:
-        return _run(config, verbose, inherited)
-    except ConfigError:
-        inherited.turn_away()
-        raise
-
-
-def _run(config: str | None, verbose: bool, inherited: systemd.Inherited) -> int:
     source = config_file.read(config_file.find(config))
     settings = config_file.resolve(source)
     log.configure(config_file.secrets(settings), level=logging.DEBUG if verbose else logging.INFO)
@@ -41,7 +32,7 @@ def _run(config: str | None, verbose: bool, inherited: systemd.Inherited) -> int
         nonlocal failure
         try:
             greet = banner.show if sys.stderr.isatty() else None
-            await Daemon(settings, greet, inherited, read).run()
+            await Daemon(settings, greet, systemd.inherited(), read).run()
         except GatewayError as error:
             failure = error
 

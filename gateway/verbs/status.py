@@ -18,7 +18,9 @@ from gateway.verbs.sessions.printing import count, printable, size
 
 _EVERY = 2.0  # seconds, of --watch
 _LITTLE_SPACE = 0.05  # of the disk
-_SAID = {"time", "level", "event"}
+_REASONS = ("why", "error", "reason")
+# Not shown in the table: what is said otherwise, and whose turn it was; --json has all.
+_UNSAID = {"time", "level", "event", "session", "peer", "turn", *_REASONS}
 _BOLD, _DIM, _RED, _GREEN, _YELLOW = "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[32m", "\x1b[33m"
 _PLAIN = "\x1b[0m"
 _FULL_SCREEN, _LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
@@ -127,8 +129,9 @@ def _channel(data: dict[str, Any], name: str, state: str) -> Row:
 
 def _error(entry: dict[str, Any]) -> str:
     when = datetime.fromisoformat(entry["time"]).astimezone()
-    more = ", ".join(f"{key} {value}" for key, value in entry.items() if key not in _SAID)
-    return f"{when:%d %b %H:%M:%S}  {entry['event']}" + (f" ({more})" if more else "")
+    more = ", ".join(f"{key} {value}" for key, value in entry.items() if key not in _UNSAID)
+    event = f"{entry['event']} ({more})" if more else entry["event"]
+    return f"{when:%d %b %H:%M:%S}  " + ": ".join([event, *(entry[key] for key in _REASONS if key in entry)])
 
 
 # -- on paper and on a screen ----------------------------------------------------------------------

@@ -124,6 +124,12 @@ def test_clients_pass_over_what_they_do_not_know() -> None:
             wire.decode(bad)
 
 
+@pytest.mark.parametrize("bad", [b'{"type":"notice","text":"\xff"}', b'{"type":' + b"[" * 100_000])
+def test_clients_get_one_kind_of_error_for_bytes_that_are_no_frame(bad: bytes) -> None:
+    with pytest.raises(msgspec.DecodeError, match="not a frame"):
+        wire.decode(bad)
+
+
 def test_what_is_not_set_is_left_out_but_in_the_welcome() -> None:
     assert wire.encode(wire.Notice(text="x")) == b'{"type":"notice","text":"x"}'
     welcome = json.loads(

@@ -1,15 +1,17 @@
 """What is a command, what is text, and what each command does."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
-from channels.base import Answer
+from channels.base import Answer, Approval
 from channels.errors import Refused
 from gateway import commands
 from gateway.commands import COMMANDS, Call
+from gateway.questions import NOT_ASKED
 from session.events import System
-from tests.fakes.gateway import Gate, Gateway, ScriptedRunner, Watcher, asked, cli
+from tests.fakes.gateway import Gate, Gateway, ScriptedRunner, Tools, Watcher, asked, cli
 
 
 @pytest.mark.parametrize(
@@ -152,9 +154,92 @@ async def test_status_says_what_is_going_on(folder: Path) -> None:
         answer = await seat.submit("c1", "/status")
         assert isinstance(answer, Answer)
         rows = dict(line.split(": ", 1) for line in answer.text.splitlines())
-        assert rows["Session"] == "agent:main:cli:local"
+        assert rows["Agent"] == "main, in session agent:main:cli:local"
         assert rows["Model"] == "scripted"
         assert rows["Queue"] == "a reply is being written, 1 waiting"
         assert rows["Trouble"] == "channel telegram"
         assert len(rows) <= 8
         gate.open.set()
+
+
+async def said(gateway: Gateway, id: str, text: str, *, operator: bool = False) -> str:
+    seat = await gateway.router.session(cli(), operator=operator)
+    answer = await seat.submit(id, text)
+    seat.close()
+    assert isinstance(answer, Answer)
+    return answer.text
+
+
+async def test_a_model_is_chosen_for_the_session_and_stays_chosen(folder: Path) -> None:
+    runner = ScriptedRunner()
+    async with Gateway(folder, runner) as gateway:
+        assert (await said(gateway, "c1", "/model")).splitlines() == [
+            "scripted answers here.",
+            "/model default: scripted",
+        ]
+        assert "/model other: another" in await said(gateway, "c2", "/model", operator=True)
+        assert "another answers here" in await said(gateway, "c3", "/model other", operator=True)
+        assert "other (chosen here)" in await said(gateway, "c4", "/model", operator=True)
+        assert await said(gateway, "c3", "/model other", operator=True) == "/model was carried out already."
+        seat = await gateway.router.session(cli())
+        assert seat.model == "another"
+        assert "Model: another" in await said(gateway, "c6", "/status")
+        watcher = Watcher(await gateway.lane())
+        await seat.submit("m1", "Hello")
+        await watcher.done()
+        assert runner.asked[-1].model == "other"
+        seat.close()
+    async with Gateway(folder, runner) as gateway:
+        assert (await gateway.router.session(cli())).model == "another"
+        assert "scripted answers here" in await said(gateway, "c5", "/model default")
+        assert (await gateway.router.session(cli())).model == "scripted"
+
+
+async def test_a_model_that_is_not_there_or_not_theirs_cannot_be_chosen(folder: Path) -> None:
+    async with Gateway(folder) as gateway:
+        answer = await said(gateway, "c1", "/model nothing", operator=True)
+        assert answer == "There is no model 'nothing' to choose; there are: default, other."
+        assert "There is no model 'other'" in await said(gateway, "c2", "/model other")
+        assert (await gateway.router.session(cli())).model == "scripted"
+
+
+async def test_a_word_lets_a_tool_run_or_not(folder: Path) -> None:
+    tools = Tools("c1", "c2", "c3")
+    async with Gateway(folder, ScriptedRunner(tools)) as gateway:
+        seat = await gateway.router.session(cli())
+
+        async def say(id: str, text: str) -> str:
+            answer = await seat.submit(id, text)
+            assert isinstance(answer, Answer)
+            return answer.text
+
+        assert await say("y0", "/yes") == "Nothing is being asked."
+        watcher = Watcher(await gateway.lane())
+        await seat.submit("m1", "Delete them")
+        await watcher.until(lambda update: isinstance(update, Approval), 3)
+        which = await say("y1", "/yes")
+        assert which.splitlines() == [
+            "Which one? /yes NUMBER",
+            *(f'{number}. delete {{"path": "c{number}"}}' for number in (1, 2, 3)),
+        ]
+        assert await say("y2", "/yes 2") == 'Allowed: delete {"path": "c2"}'
+        assert await say("y2", "/yes 2") == "/yes was carried out already."
+        assert "Which one?" in await say("y3", "/no 2")
+        assert await say("y4", "/no 1") == 'Not allowed: delete {"path": "c1"}'
+        assert await say("y5", "/yes") == 'Allowed: delete {"path": "c3"}'
+        await watcher.done()
+        assert tools.ran == ["c2", "c3"]
+
+
+async def test_a_word_that_comes_too_late_says_so(folder: Path) -> None:
+    async with Gateway(folder, ScriptedRunner(Tools("c1"))) as gateway:
+        seat = await gateway.router.session(cli())
+        watcher = Watcher(await gateway.lane())
+        await seat.submit("m1", "Delete it")
+        await watcher.until(lambda update: isinstance(update, Approval))
+        first, second = await asyncio.gather(seat.submit("y1", "/no"), seat.submit("y2", "/yes"))
+        assert isinstance(first, Answer)
+        assert isinstance(second, Answer)
+        assert first.text.startswith("Not allowed")
+        assert second.text in ("Nothing is being asked.", NOT_ASKED)
+        await watcher.done()

@@ -207,3 +207,14 @@ def test_the_socket_lies_in_the_data_directory_unless_it_is_named(tmp_path: Path
     assert Config(data_dir=tmp_path).socket == tmp_path / "lunar.sock"
     named = Config.model_validate({"channels": {"cli": {"socket": "/run/x.sock"}}})
     assert named.socket == Path("/run/x.sock")
+
+
+@pytest.mark.parametrize("whose", ["peer", "agent"])
+def test_a_budget_in_money_needs_prices(whose: str) -> None:
+    models: dict[str, Any] = {"default": {"price": {"input": 1, "output": 2}}, "spare": {}}
+    agent: dict[str, Any] = {"budget": {whose: {"money": 5}}}
+    Config.model_validate({"models": models, "agents": {"main": agent}})
+    said = refusal({"models": models, "agents": {"main": {**agent, "fallback": ["spare"]}}})
+    assert f"agents.main.budget.{whose}.money: models.spare has no price" in said
+    free = {"budget": {whose: {"tokens": 5}}, "model": "spare"}
+    Config.model_validate({"models": models, "agents": {"main": free}})

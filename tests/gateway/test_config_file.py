@@ -134,6 +134,8 @@ def test_a_socket_path_that_no_kernel_takes() -> None:
          "quotes"),
         (f"a: 1\nb: {'9' * 5000}", "config.yaml:2: not valid YAML: there is no such number or date; put "
          "it in quotes"),
+        ('data_dir: "\\ud800"', "config.yaml:1: not valid YAML: the text holds half a character; write the "
+         "whole one"),
         ("- a", "config.yaml:1: must be a mapping of keys, such as `data_dir: ./data`"),
         ("text", "config.yaml:1: must be a mapping of keys, such as `data_dir: ./data`"),
         ("a: 1\n---\nb: 2", "config.yaml:2: not valid YAML: a file holds one configuration; `---` begins a "

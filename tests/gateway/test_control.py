@@ -1,5 +1,6 @@
 """The verbs of operators."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -40,9 +41,28 @@ async def test_delete_removes_a_session_for_good(folder: Path) -> None:
         assert (await client.ask("Hello again"))["content"] == "echo: Hello again"
 
 
+async def test_archive_compresses_a_session_that_nobody_is_in(folder: Path) -> None:
+    async with Gateway(folder) as gateway:
+        client = await gateway.client("work")
+        await client.ask("Hello")
+        archive = {"session": "agent:main:cli:work"}
+        held = {"archived": False, "why": "somebody is in it, or was a minute ago"}
+        assert await gateway.controls.control("archive", archive) == held
+        await client.close()
+        lane = await gateway.lane("work")
+        while lane.held:  # noqa: ASYNC110 - no event says that the channel has let go
+            await asyncio.sleep(0.001)
+        gateway.now = 61.0 + lane.used
+        await gateway.router.sweep()
+        assert await gateway.controls.control("archive", archive) == {"archived": True, "why": None}
+        assert (folder / "archive" / "agent-main-cli-work.jsonl.gz").exists()
+
+
 @pytest.mark.parametrize(
     ("verb", "args", "code", "words"),
     [
+        ("archive", {}, "bad_frame", "archive needs args.session"),
+        ("archive", {"session": "work"}, "not_found", "agent:<agentId>"),
         ("reboot", {}, "not_found", "The verbs are: status"),
         ("delete", {}, "bad_frame", "args.session"),
         ("delete", {"session": 1}, "bad_frame", "args.session"),

@@ -166,7 +166,7 @@ def _is_attempt(number: int) -> Callable[[dict[str, Any]], bool]:
 async def test_what_was_finished_is_not_done_again(daemons: Daemons, openai: OpenAIServer) -> None:
     """A stored answer is not asked for again; a call without a result is closed and not run again."""
     daemon = daemons(server=openai)
-    call = ToolCall(name="get_current_datetime", args={}, call_id="c1", turn="t1")
+    call = ToolCall(name="send_mail", args={}, call_id="c1", turn="t1")
     started = events.System(name="started", turn="t1", messages=("m1",), attempt=1)
     answered = events.Assistant(content="An answer.", turn="t0", answers=("m0",), finish="stop")
     folder = daemon.path(LOCAL).parent

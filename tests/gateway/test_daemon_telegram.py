@@ -78,6 +78,7 @@ async def test_a_stranger_is_let_in_and_out_by_the_command_line(
         assert waiting["code"] in hao.chat.texts()[0]
         assert (await pairing("approve", "WRONG2"))[0] == 1
         assert await pairing("approve", waiting["code"]) == (0, "user:7 may talk from now on.\n")
+        await telegram.until(lambda: "You may talk to me now." in hao.chat.texts()[-1], timeout=15)
         await daemon.kill()
         await daemon.start()
         hao.says("And now?")
@@ -86,6 +87,6 @@ async def test_a_stranger_is_let_in_and_out_by_the_command_line(
         assert (await pairing("revoke", "user:7"))[0] == 1
         said = len(openai.requests)
         hao.says("Still?")
-        await asyncio.wait_for(telegram.until(lambda: len(hao.chat.texts()) == 3, timeout=15), 20)
+        await asyncio.wait_for(telegram.until(lambda: len(hao.chat.texts()) == 4, timeout=15), 20)
         assert "/approve" in hao.chat.texts()[-1]
         assert len(openai.requests) == said

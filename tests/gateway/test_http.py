@@ -20,6 +20,7 @@ class _Storing:
 class _Failing:
     def __init__(self) -> None:
         self.faults: dict[str, str] = {}
+        self.remarks: dict[str, str] = {}
 
 
 @asynccontextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import subprocess
@@ -184,3 +185,70 @@ def test_ordinary_words_stay(text: str) -> None:
 def test_the_longest_of_overlapping_secrets_is_masked() -> None:
     assert Redactor(["hush", "hush-hush"]).text("hush-hush hush") == f"{MASK} {MASK}"
     assert Redactor(["a.c*d"]).text("a.c*d abcd") == f"{MASK} abcd"
+
+
+# -- in the journal ------------------------------------------------------------------------------
+
+
+def test_journald_gets_the_priority_before_the_json(tmp_path: Path) -> None:
+    with (tmp_path / "journal").open("wb+") as journal:
+        status = os.fstat(journal.fileno())
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}",
+        }
+        run = [sys.executable, "-c", SCRIPT, "json", "DEBUG"]
+        subprocess.run(run, stderr=journal, timeout=20, check=True, env=environment)
+    priorities = {}
+    for line in (tmp_path / "journal").read_text(encoding="utf-8").splitlines():
+        entry = json.loads(line[3:])
+        priorities[entry["level"]] = line[:3]
+    assert priorities == {"debug": "<7>", "info": "<6>", "warning": "<4>", "error": "<3>"}
+
+
+CRASH = f"""
+import sys, threading, warnings
+from gateway import log
+log.configure([{SECRET!r}], human=False)
+thread = threading.Thread(target=lambda: 1 / int({SECRET!r}))
+thread.start()
+thread.join()
+warnings.warn("beware of " + {SECRET!r})
+raise RuntimeError({SECRET!r})
+"""
+
+
+def test_what_nobody_caught_is_logged_and_masked_too() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", CRASH],
+        capture_output=True,
+        timeout=20,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert ran.returncode == 1
+    assert SECRET not in ran.stderr.decode()
+    entries = list(map(json.loads, ran.stderr.splitlines()))
+    assert [entry["event"] for entry in entries if entry["level"] == "critical"] == [
+        "a thread broke",
+        "the main thread broke",
+    ]
+    assert f"RuntimeError: {MASK}" in entries[-1]["exception"]
+    assert any(f"beware of {MASK}" in entry["event"] for entry in entries)
+
+
+def test_the_last_warnings_and_errors_are_remembered() -> None:
+    program = SCRIPT + "\nprint(log.recent(3))\n"
+    ran = subprocess.run(
+        [sys.executable, "-c", program, "json", "INFO"],
+        capture_output=True,
+        timeout=20,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    remembered = ast.literal_eval(ran.stdout.decode())
+    assert [entry["level"] for entry in remembered] == ["warning", "warning", "error"]
+    assert remembered[-1]["event"] == "bound"
+    assert remembered[-1]["session"] == "s"
+    assert SECRET not in ran.stdout.decode()

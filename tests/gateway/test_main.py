@@ -9,7 +9,7 @@ import pytest
 from gateway import __version__
 from gateway.__main__ import main, parser
 from gateway.errors import ConfigError
-from gateway.verbs import sessions
+from gateway.verbs.sessions import listing
 from tests.gateway.environment import clear
 
 
@@ -51,7 +51,8 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize(
     "line", ["", "run", "chat", "sessions", "sessions list", "sessions show", "sessions verify",
-             "sessions delete", "status", "check"],
+             "sessions delete", "sessions tail", "sessions search", "sessions export", "sessions archive",
+             "sessions stats", "backup", "restore", "status", "check"],
 )  # fmt: skip
 def test_every_help_is_tidy(line: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
@@ -83,7 +84,7 @@ def test_each_problem_is_a_line_of_its_own(
     def fail(*_: object) -> int:
         raise ConfigError(["one", "two"])
 
-    monkeypatch.setattr(sessions, "list_", fail)
+    monkeypatch.setattr(listing, "main", fail)
     assert main(["sessions", "list"]) == os.EX_CONFIG
     assert capsys.readouterr().err == "lunar: one\nlunar: two\n"
 
@@ -94,6 +95,6 @@ def test_ctrl_c_ends_without_a_traceback(
     def interrupted(*_: object) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sessions, "list_", interrupted)
+    monkeypatch.setattr(listing, "main", interrupted)
     assert main(["sessions", "list"]) == 130
     assert capsys.readouterr() == ("", "")

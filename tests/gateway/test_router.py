@@ -184,3 +184,22 @@ async def test_deleting(folder: Path) -> None:
         assert await gateway.router.delete(cli())
         assert not await gateway.router.delete(cli())
         assert await seat.before(None, 10) == []
+
+
+async def test_a_probe_leaves_neither_a_lane_nor_a_file(folder: Path) -> None:
+    async with Gateway(folder) as gateway:
+        await gateway.router.probe()
+        assert not gateway.router.lanes
+        assert not list((folder / "sessions").iterdir())
+
+
+async def test_a_disk_that_cannot_be_read_does_not_break_the_probe(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Gateway(folder) as gateway:
+
+        async def unreadable(*_: object) -> list[object]:
+            raise OSError(errno.EIO, "Input/output error")
+
+        monkeypatch.setattr(gateway.store, "recent", unreadable)
+        await gateway.router.probe()

@@ -96,3 +96,26 @@ async def test_one_channel_does_not_disturb_another() -> None:
     assert good.stopped
     assert bad.stopped
     await pauses.supervisor.stop()
+
+
+async def test_a_start_has_settled_when_every_channel_is_ready_or_has_failed() -> None:
+    supervisor, held = Supervisor(), asyncio.Event()
+
+    class Slow(Flaky):
+        name = "slow"
+
+        async def run(self, ready: Callable[[], None]) -> None:
+            await held.wait()
+            await super().run(ready)
+
+    supervisor.start(Flaky(OSError("no route")))
+    supervisor.start(Slow())
+    settled = asyncio.create_task(supervisor.settled())
+    await asyncio.wait({settled}, timeout=0.1)
+    assert not settled.done()
+    assert supervisor.states == {"flaky": "OSError: no route", "slow": "starting"}
+    held.set()
+    async with asyncio.timeout(5):
+        await settled
+    assert supervisor.states["slow"] == "ready"
+    await supervisor.stop()

@@ -127,6 +127,20 @@ async def test_the_probe(opened: Store, disk: Disk) -> None:
     assert not (opened.data_dir / "probe").exists()
 
 
+async def test_the_probe_sees_a_folder_that_is_gone(opened: Store) -> None:
+    """The data directory itself was writable: /healthz said 200 while no session could be made."""
+    sessions = opened.data_dir / "sessions"
+    sessions.rename(opened.data_dir / "moved")
+    with pytest.raises(StorageError):
+        await opened.append(HERE, [user("m1")])
+    await opened.probe()
+    assert opened.fault is not None
+    assert "sessions" in opened.fault
+    (opened.data_dir / "moved").rename(sessions)
+    await opened.probe()
+    assert opened.fault is None
+
+
 async def test_a_file_deleted_by_hand_costs_one_append(opened: Store) -> None:
     await opened.append(HERE, [user("m1")])
     path_of(opened).unlink()

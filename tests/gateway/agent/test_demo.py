@@ -6,7 +6,7 @@ import pytest
 
 from gateway.agent.demo import DEMO_NOTICE, demo_model
 from gateway.agent.demo_replies import Said, Wanted, respond
-from gateway.agent.reply import Finish, Text
+from gateway.agent.reply import Asked, Finish, Text
 
 CLOCK = {
     "type": "function",
@@ -207,10 +207,10 @@ async def test_it_can_be_stopped() -> None:
     model = demo_model(delay=0.001)
     assert (model.label, model.health) == ("demo", None)
     async with aclosing(model.ask(conversation("count to 1000"), [])) as reply:
-        assert isinstance(await anext(reply), Text)
-    task = asyncio.create_task(anext(model.ask(conversation("hello"), [])))
-    await asyncio.sleep(0)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+        assert [type(await anext(reply)) for _ in range(2)] == [Asked, Text]
+        task = asyncio.create_task(anext(reply))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
     await model.close()

@@ -12,7 +12,7 @@ import httpx2
 import pytest
 import structlog
 
-from gateway.agent.endpoint import Endpoint, Limits
+from gateway.agent.endpoint import Endpoint, Limits, Price
 from gateway.agent.model import Model
 from gateway.agent.model_errors import (
     BadRequest,
@@ -29,7 +29,7 @@ from gateway.agent.model_errors import (
     QuotaExhausted,
     RateLimited,
 )
-from gateway.agent.reply import Call, Finish, Text
+from gateway.agent.reply import Asked, Call, Finish, Text
 from session.events import Usage
 from tests.fakes.openai_server import (
     BadJson,
@@ -104,7 +104,7 @@ async def connect(server: OpenAIServer, pauses: list[float]) -> AsyncIterator[Co
 async def ask(model: Model, tools: list[dict[str, Any]] | None = None) -> tuple[str, Finish]:
     """The text and the end; checks the shape that every reply has."""
     async with asyncio.timeout(30):
-        pieces = [piece async for piece in model.ask(HI, tools or [])]
+        pieces = [piece async for piece in model.ask(HI, tools or []) if not isinstance(piece, Asked)]
     *texts, end = pieces
     assert isinstance(end, Finish)
     assert all(isinstance(piece, Text) and piece.text for piece in texts)
@@ -142,6 +142,7 @@ async def test_no_tools_are_not_an_empty_list(server: OpenAIServer, connect: Con
 async def test_text_comes_while_the_stream_is_open(server: OpenAIServer, connect: Connect) -> None:
     server.script(Stall(3, SAID))
     reply = connect().ask(HI, [])
+    assert isinstance(await anext(reply), Asked)
     got = ""
     while got != "Hello, t":
         piece = await anext(reply)
@@ -476,8 +477,10 @@ async def test_what_cannot_be_written_is_a_bad_request(
     server: OpenAIServer, connect: Connect, text: object
 ) -> None:
     model = connect()
+    asking = model.ask([{"role": "user", "content": text}], [])
+    assert [type(await anext(asking)) for _ in range(2)] == [Asked, Asked]
     with pytest.raises(BadRequest):
-        await anext(model.ask([{"role": "user", "content": text}], []))
+        await anext(asking)
     assert server.requests == []
     assert model.health is None
 
@@ -598,7 +601,7 @@ async def test_cancelling_closes_the_connection(
 async def test_closing_the_generator_closes_the_connection(server: OpenAIServer, connect: Connect) -> None:
     server.script(Stall(3))
     async with aclosing(connect().ask(HI, [])) as reply:
-        assert isinstance(await anext(reply), Text)
+        assert [type(await anext(reply)) for _ in range(2)] == [Asked, Text]
     await server.until(lambda server: server.disconnects == 1)
 
 
@@ -738,3 +741,65 @@ async def test_what_four_tries_end_in(
 ) -> None:
     server.script(*[behaviour] * 4)
     assert type(await refused(connect())) is kind
+
+
+# --- what it takes ---
+
+
+async def pieces_of(model: Model) -> tuple[list[Usage], Finish]:
+    pieces = [piece async for piece in model.ask(HI, [])]
+    assert isinstance(pieces[-1], Finish)
+    return [piece.usage for piece in pieces if isinstance(piece, Asked)], pieces[-1]
+
+
+@asynccontextmanager
+async def priced(server: OpenAIServer, **more: Any) -> AsyncIterator[Model]:
+    model = Model(Endpoint(server.base_url, "gpt-x", price=Price(3.0, 15.0), **more))
+    yield model
+    await model.close()
+
+
+async def test_a_request_is_estimated_before_it_is_answered(server: OpenAIServer) -> None:
+    async with priced(server) as model:
+        [asked], finish = await pieces_of(model)
+    assert asked == Usage(5, 0, 0.000015, estimated=True)
+    assert finish.usage == Usage(9, 5, 0.000102)
+
+
+@pytest.mark.parametrize(
+    "uncounted",
+    [
+        Events([chunk({"content": "x" * 20}), chunk({}, "stop"), "[DONE]"]),
+        Events([chunk({"content": "x" * 20}), {**chunk({}, "stop"), "usage": {}}, "[DONE]"]),
+        Events([chunk({"reasoning_content": "x" * 18}), chunk({"content": "xx"}), chunk({}, "stop")]),
+        EndAfter(3, Say("x" * 20 + "more", size=10)),
+    ],
+)
+async def test_what_the_server_does_not_count_is_estimated(
+    server: OpenAIServer, uncounted: Behaviour
+) -> None:
+    server.script(uncounted)
+    async with priced(server) as model:
+        _, finish = await pieces_of(model)
+    assert finish.usage == Usage(5, 5, 0.00009, estimated=True)
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "lost"), [(Status(500), 0), (Reset(), 0), (Html200(), 0), (CutAfter(1), 5), (Empty(), 5)]
+)
+async def test_a_request_that_was_worked_on_counts(
+    server: OpenAIServer, behaviour: Behaviour, lost: int
+) -> None:
+    server.script(behaviour)
+    async with priced(server) as model:
+        asked, finish = await pieces_of(model)
+    assert [usage.input for usage in asked] == [5, lost, lost + 5]
+    assert finish.usage is not None
+    assert (finish.usage.input, finish.usage.estimated) == (lost + 9, lost > 0)
+
+
+async def test_thoughts_are_kept_where_that_is_asked_for(server: OpenAIServer) -> None:
+    for keep, thoughts in ((True, "hm"), (False, "")):
+        server.script(Events([chunk({"reasoning_content": "hm"}), *SAID.events()]))
+        async with priced(server, keep_reasoning=keep) as model:
+            assert (await ask(model))[1].reasoning == thoughts

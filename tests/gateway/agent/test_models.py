@@ -9,8 +9,10 @@ from gateway.agent.endpoint import Endpoint
 from gateway.agent.model import Model
 from gateway.agent.model_errors import ModelMisconfigured, ModelUnreachable
 from gateway.agent.models import Models
+from gateway.agent.reply import Finish
 from gateway.config import Model as Settings
-from tests.fakes.openai_server import OpenAIServer, Status
+from session.events import Usage
+from tests.fakes.openai_server import Events, OpenAIServer, Say, Status, chunk
 
 DEAD = "http://127.0.0.1:9/v1"
 
@@ -128,6 +130,45 @@ async def test_faults_follow_the_last_answer(openai: OpenAIServer) -> None:
     assert "401" in source.faults["default"]
     await _ask(model)
     assert source.faults == {}
+    await source.close()
+
+
+async def test_a_fault_that_another_model_makes_up_for_is_a_remark(openai: OpenAIServer) -> None:
+    settings = {
+        name: Settings.model_validate({"base_url": openai.base_url, "name": name, "api_key": key})
+        for name, key in (("good", None), ("bad", "kéy"), ("unused", "kéy"))
+    }
+    source = Models(settings)
+    source.of_agent("main", ["bad", "good"])
+    for name in ("bad", "unused"):
+        with pytest.raises(ModelMisconfigured):
+            await source.get(name)
+    assert source.faults == {}
+    assert set(source.remarks) == {"bad", "unused"}
+    source.of_agent("other", ["bad"])
+    assert set(source.faults) == {"bad"}
+    assert set(source.remarks) == {"unused"}
+    await source.close()
+
+
+async def test_only_models_that_agents_ask_are_set_up_beforehand(openai: OpenAIServer) -> None:
+    used = Settings.model_validate({"base_url": openai.base_url})
+    source = Models({"default": Settings(), "used": used})
+    source.of_agent("main", ["used"])
+    await source.warm()
+    assert (source.label("used"), source.label("default")) == ("fake-1", "auto")
+    await source.close()
+
+
+async def test_price_and_reasoning_are_the_models_own(openai: OpenAIServer) -> None:
+    source = configured(
+        base_url=openai.base_url, name="x", price={"input": 1.0, "output": 2.0}, reasoning="stored"
+    )
+    model = await source.get("default")
+    openai.script(Events([chunk({"reasoning_content": "hm"}), *Say("Hi").events()]))
+    *_, finish = [piece async for piece in model.ask([{"role": "user", "content": "Hello"}], [])]
+    assert isinstance(finish, Finish)
+    assert (finish.usage, finish.reasoning) == (Usage(9, 5, 0.000019), "hm")
     await source.close()
 
 

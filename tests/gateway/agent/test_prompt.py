@@ -8,7 +8,7 @@ import pytest
 from gateway.agent import prompt
 from gateway.agent.prompt import NO_ANSWER, NO_RESULT, Message
 from session.events import Assistant, Event, Record, System, ToolCall, ToolResult, User
-from session.window import Exchange, Window
+from session.window import Exchange, Step, Window
 
 
 def exchange(*events: User | Assistant | ToolCall | ToolResult) -> Exchange:
@@ -198,3 +198,23 @@ def test_a_message_stands_before_the_turn_that_answers_it() -> None:
     window.begin("t3", [User(content="now", id="m3")])
     found = prompt.messages("", window.before("t3"), window.of("t3"), [])
     assert [message["content"] for message in found] == ["one", "to one", "two", "to two", "now"]
+
+
+def test_what_came_with_a_message_stands_behind_its_text() -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    past = exchange(User(content="look", id="5_1"), Assistant(content="A cat."))
+    now = exchange(User(content="and", id="5_2"), User(content="this", id="5_3"))
+    steered: list[Step] = [Assistant(content="Hm.", finish="tool_calls"), User(content="or this", id="5_4")]
+    parts = {"5_1": [image], "5_3": [image, image], "5_4": [image], "5_9": [image]}
+    assert prompt.messages("", [past], now, steered, parts=parts) == [
+        {"role": "user", "content": [{"type": "text", "text": "look"}, image]},
+        {"role": "assistant", "content": "A cat."},
+        {"role": "user", "content": [{"type": "text", "text": "and\n\nthis"}, image, image]},
+        {"role": "assistant", "content": "Hm."},
+        {"role": "user", "content": [{"type": "text", "text": "or this"}, image]},
+    ]
+
+
+def test_what_a_model_thought_is_never_sent_back() -> None:
+    past = exchange(User(content="hi"), Assistant(content="Hello.", reasoning="secret thoughts"))
+    assert "secret thoughts" not in json.dumps(messages(past))

@@ -1,17 +1,20 @@
 """Ask, call tools, ask again: with a model that plays a script."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from channels.base import Delta, ToolActivity
+from gateway.agent.content_parts import Parts
 from gateway.agent.model_errors import BadRequest, ContextTooLong, ModelError, ModelUnreachable
-from gateway.agent.reply import Call, Finish, Text
+from gateway.agent.reply import Asked, Call, Finish, Text
 from gateway.agent.runner import (
     IN_CIRCLES,
     MAX_MODEL_CALLS,
+    MAX_SUMMARIES,
     MAX_TOOL_CALLS,
     MISUSED,
     NOTHING_SAID,
@@ -19,19 +22,20 @@ from gateway.agent.runner import (
     AgentRunner,
 )
 from gateway.agent.tools import Tool, Toolbox
-from gateway.turn import Ask
-from session import events
+from gateway.turn import Ask, ContextUse, Recap, Spending
 from session.events import Assistant, System, ToolCall, ToolResult, Usage, User
 from session.ids import SessionId
 from session.window import Exchange
 
-Piece = Text | Finish | Exception | asyncio.Event
+Piece = Asked | Text | Finish | Exception | asyncio.Event
 
 
 class Model:
     """Answers the n-th question with the n-th part of its script, the last one again and again."""
 
     label = "scripted"
+    vision = False
+    context: int | None = None
 
     def __init__(self, *script: Sequence[Piece]) -> None:
         self.script = list(script)
@@ -40,12 +44,12 @@ class Model:
         self.closed = 0
         self.waiting = asyncio.Event()  # set when it has come to a place where it waits
 
-    async def get(self, name: str) -> "Model":
+    async def get(self, name: str | None, session: SessionId) -> "Model":
         return self
 
     async def ask(
         self, messages: list[dict[str, Any]], tools: list[dict[str, Any]]
-    ) -> AsyncGenerator[Text | Finish]:
+    ) -> AsyncGenerator[Asked | Text | Finish]:
         self.asked.append(messages)
         self.schemas = tools
         part = self.script[min(len(self.asked), len(self.script)) - 1]
@@ -90,7 +94,7 @@ async def echo(text: str = "") -> str:
 
 def runner(model: Model, *tools: Tool) -> AgentRunner:
     known = tools or (Tool("echo", "", {"type": "object"}, echo),)
-    return AgentRunner("Be kind.", "default", model, Toolbox(known))
+    return AgentRunner("Be kind.", model, Toolbox(known))
 
 
 async def play(model: Model, *tools: Tool, ask: Ask | None = None) -> tuple[list[Any], list[Any]]:
@@ -102,17 +106,36 @@ async def play(model: Model, *tools: Tool, ask: Ask | None = None) -> tuple[list
             stored += item
         else:
             shown.append(item)
-    return stored, shown
+    return stored, [update for update in shown if isinstance(update, Delta | ToolActivity)]
+
+
+async def told(items: AsyncGenerator[Any]) -> Any:
+    """The next thing that is stored or shown."""
+    while isinstance(item := await anext(items), Spending | ContextUse):
+        pass
+    return item
+
+
+async def spent(model: Model, *tools: Tool) -> list[Usage]:
+    """What was said of the turn's usage, in order."""
+    return [item.used async for item in runner(model, *tools).run(question()) if isinstance(item, Spending)]
 
 
 async def test_an_answer() -> None:
     model = Model([Text("Hel"), Text("lo!"), stop()])
     stored, shown = await play(model, ask=question("Hello", history=1))
-    assert stored == [Assistant(content="Hello!", finish="stop", model="served-1", usage=events.Usage(10, 5))]
+    assert stored == [Assistant(content="Hello!", finish="stop", model="served-1")]
     assert shown == [Delta("t1", "Hel"), Delta("t1", "lo!")]
     assert [message["content"] for message in model.asked[0]] == ["Be kind.", "old 0", "answer 0", "Hello"]
     assert model.schemas[0]["function"]["name"] == "echo"
     assert model.closed == 1
+
+
+async def test_what_is_spent_is_told_as_it_grows() -> None:
+    """The estimate of a call under way stands until its end is heard; the calls of a turn add up."""
+    estimate = Usage(input=8, estimated=True)
+    model = Model([Asked(estimate), calls(("echo", "{}"))], [Asked(estimate), Text("Done"), stop()])
+    assert await spent(model) == [estimate, Usage(10, 5), Usage(10, 5) + estimate, Usage(20, 10)]
 
 
 @pytest.mark.parametrize("reason", ["length", "filtered", "cut"])
@@ -139,7 +162,7 @@ async def test_a_model_that_does_not_answer(error: ModelError) -> None:
 
 async def test_a_model_that_cannot_be_had() -> None:
     class Nowhere(Model):
-        async def get(self, name: str) -> Model:
+        async def get(self, name: str | None, session: SessionId) -> Model:
             raise ModelUnreachable("not there")
 
     stored, _ = await play(Nowhere())
@@ -160,7 +183,6 @@ async def test_tools_are_called_and_their_results_are_told() -> None:
         (second.call_id, "echoed ", True),
     }
     assert answer.content == "Done."
-    assert answer.usage == events.Usage(20, 10)
     states = [(update.call_id, update.state) for update in shown if isinstance(update, ToolActivity)]
     assert states[:2] == [(first.call_id, "started"), (second.call_id, "started")]
     assert {state for _, state in states[2:]} == {"finished"}
@@ -179,8 +201,7 @@ async def test_calls_are_stored_before_they_are_run() -> None:
     items = runner(Model([calls(("x", "{}"))], [Text("Done"), stop()]), Tool("x", "", {}, run)).run(
         question()
     )
-    first = await anext(items)
-    assert isinstance(first, list)
+    first = await told(items)
     assert isinstance(first[0], ToolCall)
     assert not ran
     await items.aclose()
@@ -316,8 +337,8 @@ async def test_leaving_in_the_middle_ends_the_tools() -> None:
         return ""
 
     items = runner(Model([calls(("slow", "{}"))]), Tool("slow", "", {}, slow)).run(question())
-    assert isinstance(await anext(items), list)
-    assert isinstance(await anext(items), ToolActivity)
+    assert isinstance(await told(items), list)
+    assert isinstance(await told(items), ToolActivity)
     waiting = asyncio.create_task(anext(items))
     await entered.wait()
     waiting.cancel()
@@ -340,3 +361,102 @@ async def test_two_sessions_share_nothing() -> None:
         ["Be kind.", "one"],
         ["Be kind.", "two"],
     ]
+
+
+class Seeing:
+    """Gives every message one part, and remembers what it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[list[str | None], list[str | None]]] = []
+
+    async def of(self, session: SessionId, earlier: Iterable[User], current: Sequence[User]) -> Parts:
+        ids = [message.id for message in earlier], [message.id for message in current]
+        self.asked.append(ids)
+        return {id: [{"type": "text", "text": f"<{id}>"}] for id in ids[1] if id}
+
+
+async def test_a_model_that_sees_gets_what_came_with_messages() -> None:
+    model, seeing = Model([calls(("echo", "{}"))], [Text("Done"), stop()]), Seeing()
+    model.vision = True
+    run = AgentRunner("Be kind.", model, Toolbox([Tool("echo", "", {"type": "object"}, echo)]), seeing).run
+    stored: list[Any] = [item async for item in run(question("Look", history=1))]
+    assert stored[-1][-1].content == "Done"
+    assert seeing.asked == [([None], ["m1"])]  # once: nothing came meanwhile
+    for asked in model.asked:
+        assert asked[3]["content"] == [{"type": "text", "text": "Look"}, {"type": "text", "text": "<m1>"}]
+
+
+async def test_thoughts_are_kept_with_what_is_said_next() -> None:
+    thinking = [
+        replace(finish, reasoning=thought)
+        for finish, thought in ((calls(("echo", "{}")), "a tool"), (stop(), "an answer"))
+    ]
+    stored, _ = await play(Model([thinking[0]], [Text("Done"), thinking[1]]))
+    assert stored[-1].reasoning == "a tool\n\nan answer"
+    stored, _ = await play(Model([Text("Hi"), stop()]))
+    assert stored[-1].reasoning is None
+
+
+# -- the context -----------------------------------------------------------------------------------
+
+
+async def uses(model: Model, ask: Ask) -> list[ContextUse]:
+    return [item async for item in runner(model).run(ask) if isinstance(item, ContextUse)]
+
+
+async def test_what_fits_into_the_context_is_what_the_model_is_shown() -> None:
+    model = Model([Text("Fine"), stop()])
+    model.context = 1000
+    ask = question("long " * 100, history=0)
+    for number in range(20):
+        past = Exchange(f"p{number}", [User(content=f"{number} " + "words " * 50)])
+        past.steps.append(Assistant(content="answer"))
+        ask.history.append(past)
+    [use] = await uses(model, ask._replace(summary="They count."))
+    shown = model.asked[0]
+    assert shown[0]["content"].endswith("They count.")
+    assert shown[-2]["content"] == "answer"
+    assert shown[-1]["content"].startswith("long")
+    assert 0 < len(shown) - 2 < 40
+    assert use == ContextUse(10, 1000, len(shown) - 2)
+
+
+async def test_what_had_to_be_left_out_is_told_although_the_turn_fails() -> None:
+    model = Model([ContextTooLong("too long")])
+    assert [use.room for use in await uses(model, question(history=5))] == [4]
+
+
+async def test_a_summary_is_asked_of_the_sessions_model() -> None:
+    asked_for: list[str | None] = []
+
+    class Chosen(Model):
+        async def get(self, name: str | None, session: SessionId) -> Model:
+            asked_for.append(name)
+            return self
+
+    model = Chosen([Asked(Usage(8, estimated=True)), Text("In short."), stop()])
+    recap = Recap(SessionId("agent:main:cli:local"), question(history=3).history, None, "large")
+    items = [item async for item in runner(model).summarise(recap)]
+    assert items[-1] == [System(name="summary", content="In short.", model="served-1", usage=Usage(10, 5))]
+    assert asked_for == ["large"]
+    assert model.schemas == []
+
+
+async def test_few_summaries_are_written_at_once() -> None:
+    go_on = asyncio.Event()
+    model = Model([go_on, Text("In short."), stop()])
+    shared = runner(model)
+
+    async def sum_up() -> None:
+        recap = Recap(SessionId("agent:main:cli:local"), question(history=3).history)
+        async for _ in shared.summarise(recap):
+            pass
+
+    tasks = [asyncio.create_task(sum_up()) for _ in range(5)]
+    await model.waiting.wait()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert len(model.asked) == MAX_SUMMARIES
+    go_on.set()
+    await asyncio.gather(*tasks)
+    assert len(model.asked) == 5

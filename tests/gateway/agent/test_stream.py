@@ -226,7 +226,7 @@ def test_calls_that_were_cut_short_are_dropped(reason: str) -> None:
     )
 
 
-@pytest.mark.parametrize("usage", [{"prompt_tokens": "many"}, [], {"prompt_tokens": None}, "x"])
+@pytest.mark.parametrize("usage", [{"prompt_tokens": "many"}, [], {"prompt_tokens": None}, "x", "\ud800"])
 def test_strange_usage_loses_nothing(usage: Any) -> None:
     text, decoder = read(body(chunk({"content": "x"}), {**chunk({}, "stop"), "usage": usage}, "[DONE]"))
     assert (text, decoder.finish("l").usage) == ("x", None)
@@ -237,3 +237,47 @@ def test_the_label_stands_in_for_an_unnamed_model() -> None:
         b'data: {"choices":[{"delta":{"content":"x"},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
     )
     assert decoder.finish("label").model == "label"
+
+
+THOUGHTS = [
+    [chunk({"reasoning_content": "hm, "}), chunk({"reasoning_content": "ok"}), chunk({"content": "Yes."})],
+    [chunk({"reasoning": "hm, ok", "content": None}), chunk({"content": "Yes."})],
+    [chunk({"content": "<think>hm, "}), chunk({"content": "ok</think>\n\nYes."})],
+    [chunk({"content": "<th"}), chunk({"content": "ink>hm, ok</thi"}), chunk({"content": "nk>Yes."})],
+]
+
+
+@pytest.mark.parametrize("thoughts", THOUGHTS)
+@pytest.mark.parametrize("keep", [True, False])
+def test_thoughts_are_no_text_and_kept_where_that_is_asked_for(
+    thoughts: list[dict[str, Any]], keep: bool
+) -> None:
+    data = body(*thoughts, chunk({}, "stop"), "[DONE]")
+    for at in range(0, len(data), 7):
+        decoder = Decoder(LIMIT, keep_reasoning=keep)
+        text = decoder.feed(data[:at]) + decoder.feed(data[at:]) + decoder.end()
+        finish = decoder.finish("x")
+        assert (text, finish.reason, finish.reasoning) == ("Yes.", "stop", "hm, ok" if keep else "")
+        assert decoder.written == len("hm, okYes.")
+
+
+def test_strange_reasoning_loses_nothing() -> None:
+    strange = [chunk({"reasoning": {"a": [1]}}), chunk({"reasoning_content": 5, "content": "Yes."})]
+    text, decoder = read(body(*strange, chunk({}, "stop"), "[DONE]"))
+    assert (text, decoder.fault) == ("Yes.", None)
+
+
+def test_a_beginning_that_might_have_been_a_thought_is_shown_at_the_end() -> None:
+    for beginning in ("<", "<think", "  "):
+        text, _ = read(body(chunk({"content": beginning}), chunk({}, "stop"), "[DONE]"))
+        assert text == beginning
+
+
+def test_all_that_was_written_is_counted() -> None:
+    data = body(chunk({"content": "four"}), part_of_call("f", "{}12"), chunk({}, "stop"))
+    assert read(data)[1].written == 8
+
+
+def part_of_call(name: str, arguments: str) -> dict[str, Any]:
+    function = {"name": name, "arguments": arguments}
+    return chunk({"tool_calls": [{"index": 0, "id": "a", "function": function}]})

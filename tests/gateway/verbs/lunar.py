@@ -8,7 +8,10 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from session import events, ids
+import pytest
+
+from gateway.__main__ import main
+from session import archive, events, ids
 from session.events import Event, System
 from session.transcript import Transcript
 from tests.gateway.environment import cleared
@@ -42,6 +45,20 @@ async def lunar(*arguments: str, cwd: Path, stdin: bytes = b"", **environment: s
 
 def plain_environment(home: Path) -> dict[str, str]:
     return cleared(dict(os.environ)) | {"HOME": str(home), "PYTHONPATH": str(ROOT), "TZ": "UTC"}
+
+
+def ran(capsys: pytest.CaptureFixture[str], *arguments: str) -> Ran:
+    """Run `lunar` in this process."""
+    code = main(arguments)
+    captured = capsys.readouterr()
+    return Ran(code, captured.out, captured.err)
+
+
+def archived(data_dir: Path, session: str = LOCAL) -> Path:
+    """Put a session into the archive, as the gateway does; returns where it is there."""
+    name = ids.file_name(session)
+    assert archive.pack(data_dir, name)
+    return archive.path_of(data_dir, name)
 
 
 def path(data_dir: Path, session: str = LOCAL) -> Path:

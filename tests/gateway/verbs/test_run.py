@@ -55,7 +55,8 @@ async def test_a_data_directory_that_cannot_be_made(folder: Path) -> None:
         ("http:\n  prot: 1", "config.yaml:2: http.prot: unknown key; did you mean `port`?"),
         (
             "agents: {main: {tools: [nope]}}",
-            "config.yaml:1: agents.main.tools: there is no tool 'nope'; there are: get_current_datetime",
+            "config.yaml:1: agents.main.tools: there is no tool 'nope'; there are: get_current_datetime, "
+            "search_transcript, read_attachment",
         ),
         (
             "channels: {cli: {group: nobodies}}",
