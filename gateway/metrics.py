@@ -2,60 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import accumulate
+from typing import Any, NamedTuple
 
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from gateway import counters
+from gateway.counters import Counter, Histogram
 
-class Figure(NamedTuple):
-    """One metric: its name after `lunar_`, and where `About.gateway` has its value (None: not there now)."""
+PREFIX = "lunar_"
+
+
+class Gauge(NamedTuple):
+    """One value: its name after `lunar_`, and where `About.gateway` has it (None: not there now)."""
 
     name: str
-    kind: Literal["counter", "gauge"]
     help: str
     value: Callable[[Mapping[str, Any]], float | None]
-    labels: tuple[tuple[str, str], ...] = ()
 
 
 def _telegram(name: str) -> Callable[[Mapping[str, Any]], float | None]:
     return lambda data: data["telegram"][name] if data["telegram"] else None
 
 
-FIGURES = (
-    Figure("ready", "gauge", "1 while messages are taken and answered.", lambda data: data["ready"]),
-    Figure("uptime_seconds", "gauge", "Since the start.", lambda data: data["uptime_seconds"]),
-    Figure("resident_memory_bytes", "gauge", "Memory in use.", lambda data: data["memory_bytes"]),
-    Figure("sessions_in_memory", "gauge", "Sessions at work.", lambda data: data["sessions_in_memory"]),
-    Figure("turns_running", "gauge", "Replies being written.", lambda data: data["turns_running"]),
-    Figure("messages_waiting", "gauge", "For the next turn.", lambda data: data["messages_waiting"]),
-    Figure(
-        "telegram_deliveries",
-        "counter",
-        "Replies brought, since the start.",
-        _telegram("delivered"),
-        (("state", "delivered"),),
-    ),
-    Figure(
-        "telegram_deliveries",
-        "counter",
-        "Replies brought, since the start.",
-        _telegram("failed"),
-        (("state", "failed"),),
-    ),
-    Figure("telegram_deliveries_waiting", "gauge", "Replies on their way.", _telegram("waiting")),
-    Figure("telegram_flood_waits", "counter", "Times Telegram asked us to wait.", _telegram("floods")),
-    Figure("telegram_dead_letters", "counter", "Updates put aside.", _telegram("dead_letters")),
-    Figure("telegram_poll_age_seconds", "gauge", "Since it last answered.", _telegram("poll_age_seconds")),
+GAUGES = (
+    Gauge("ready", "1 while messages are taken and answered.", lambda data: data["ready"]),
+    Gauge("uptime_seconds", "Since the start.", lambda data: data["uptime_seconds"]),
+    Gauge("resident_memory_bytes", "Memory in use.", lambda data: data["memory_bytes"]),
+    Gauge("sessions_in_memory", "Sessions at work.", lambda data: data["sessions_in_memory"]),
+    Gauge("turns_running", "Replies being written.", lambda data: data["turns_running"]),
+    Gauge("turns_waiting", "Turns that wait for a slot or a person.", lambda data: data["turns_waiting"]),
+    Gauge("messages_waiting", "For the next turn.", lambda data: data["messages_waiting"]),
+    Gauge("telegram_deliveries_waiting", "Replies on their way.", _telegram("waiting")),
+    Gauge("telegram_poll_age_seconds", "Since getUpdates last came back.", _telegram("poll_age_seconds")),
+)
+# What a push channel counts by itself: name, help, and label values by where the figures have them.
+TELEGRAM = (
+    ("telegram_deliveries", "Replies brought.", {"delivered": "delivered", "failed": "failed"}),
+    ("telegram_flood_waits", "Times Telegram asked us to wait.", {"floods": None}),
+    ("telegram_dead_letters", "Updates put aside.", {"dead_letters": None}),
 )
 
 
 def text(data: Mapping[str, Any]) -> bytes:
-    """The answer to a scrape, from the data of `About.gateway`."""
+    """The answer to a scrape, from the data of `About.gateway` and what was counted."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Figures(data))
+    ProcessCollector(registry=registry)
     return generate_latest(registry)
 
 
@@ -64,17 +60,46 @@ class _Figures(Collector):
         self._data = data
 
     def collect(self) -> Iterable[Metric]:
-        families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
-        for figure in FIGURES:
-            value = figure.value(self._data)
-            if value is None:
-                continue
-            labels = dict(figure.labels)
-            made = CounterMetricFamily if figure.kind == "counter" else GaugeMetricFamily
-            name = f"lunar_{figure.name}"
-            family = families.get(name) or made(name, figure.help, labels=list(labels))
-            family.add_metric(list(labels.values()), float(value))
-            families[name] = family
-        build = GaugeMetricFamily("lunar_build_info", "The version that runs.", labels=["version"])
-        build.add_metric([self._data["version"]], 1)
-        return [*families.values(), build]
+        data = self._data
+        for gauge in GAUGES:
+            if (value := gauge.value(data)) is not None:
+                yield GaugeMetricFamily(PREFIX + gauge.name, gauge.help, float(value))
+        yield _by_channel("connections", "Clients that are connected.", data["connections"])
+        up = {name: state == "ready" for name, state in data["channels"].items()}
+        yield _by_channel("channel_ready", "1 while a channel works.", up)
+        yield from (_counter(one) for one in counters.COUNTERS)
+        yield from (_histogram(one) for one in counters.HISTOGRAMS)
+        if data["telegram"]:
+            yield from _brought(data["telegram"])
+        build = GaugeMetricFamily(f"{PREFIX}build_info", "The version that runs.", labels=["version"])
+        build.add_metric([data["version"]], 1)
+        yield build
+
+
+def _by_channel(name: str, help: str, values: Mapping[str, float]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(PREFIX + name, help, labels=["channel"])
+    for channel, value in values.items():
+        family.add_metric([channel], float(value))
+    return family
+
+
+def _counter(counter: Counter) -> CounterMetricFamily:
+    family = CounterMetricFamily(PREFIX + counter.name, counter.help, labels=counter.labels)
+    for labels, value in counter.values.items():
+        family.add_metric(labels, value)
+    return family
+
+
+def _histogram(histogram: Histogram) -> HistogramMetricFamily:
+    bounds = [*map(str, histogram.bounds), "+Inf"]
+    buckets = list(zip(bounds, map(float, accumulate(histogram.counts)), strict=True))
+    return HistogramMetricFamily(PREFIX + histogram.name, histogram.help, buckets, histogram.sum)
+
+
+def _brought(figures: Mapping[str, Any]) -> Iterator[CounterMetricFamily]:
+    for name, help, values in TELEGRAM:
+        labelled = any(values.values())
+        family = CounterMetricFamily(PREFIX + name, help, labels=["state"] if labelled else [])
+        for key, state in values.items():
+            family.add_metric([state] if state else [], float(figures[key]))
+        yield family
