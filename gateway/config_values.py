@@ -8,6 +8,7 @@ import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -101,6 +102,10 @@ def credential(name: str) -> str | None:
 def _http_url(value: str | None) -> str | None:
     if value is not None and not re.match(r"https?://[^/\s]+", value):
         raise ValueError("must begin with http:// or https:// and a host")
+    try:
+        _ = urlsplit(value or "").port
+    except ValueError as error:  # a bracket that is not closed, a port that is no number
+        raise ValueError("is not an address that can be used: its host or port is malformed") from error
     return value
 
 

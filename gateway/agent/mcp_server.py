@@ -28,6 +28,7 @@ _STEADY = 60.0  # seconds after which a failure counts as the first one again
 _STARTING = 60.0  # seconds until it has listed its tools
 _LOOK_AGAIN = 30.0  # seconds after which an idle server is asked for its tools again
 _ANSWERING = 10.0  # seconds that it has for that
+_ENDING = 6.0  # seconds; the library gives a program two to end by itself, and two more to obey SIGTERM
 _LONGEST_NAME = 64  # what providers take as a tool's name
 _LONGEST_DESCRIPTION = 4096
 _NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_-]")
@@ -56,6 +57,7 @@ class McpServer:
         self._calls = 0  # under way
         self._news = asyncio.Event()  # something is to be looked at
         self._tried = asyncio.Event()  # it runs, failed to, or should have by now
+        self._stopping = False  # set by `stop`
         self._keeping: asyncio.Task[None] | None = None
 
     # -- as a source of tools ---------------------------------------------------------------------
@@ -106,14 +108,16 @@ class McpServer:
 
     async def stop(self) -> None:
         """End it, and wait until it is gone."""
-        if self._keeping:
+        self._stopping = True
+        while self._keeping and not self._keeping.done():
+            # More than once: while it connects, the library may turn a cancellation into another error.
             self._keeping.cancel()
-            await asyncio.wait({self._keeping})
+            await asyncio.wait({self._keeping}, timeout=_ENDING)
 
     async def _keep(self) -> None:
         failures = 0
         clock = asyncio.get_running_loop().time
-        while True:
+        while not self._stopping:
             began = clock()
             try:
                 await self._serve()
@@ -126,6 +130,8 @@ class McpServer:
                 why = _why(error)
             finally:
                 self._connection, self._tools = None, []
+            if self._stopping:
+                return
             failures = 1 if clock() - began > _STEADY else failures + 1
             pause = min(FIRST_PAUSE * 2 ** (failures - 1), LONGEST_PAUSE) * random.uniform(0.75, 1.25)
             self._faults[self._label] = why
