@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import startup, stop, store, telegram, turns, webchat
+from benchmarks import sessions, startup, stop, store, telegram, turns, webchat
 from benchmarks.table import show
 
 
@@ -18,6 +18,7 @@ def main() -> None:
     show("A start, and `lunar status` (floor: importing aiohttp and msgspec)", startup.run(quick=quick))
     show("The WebSocket (floor: an aiohttp echo)", webchat.run(quick=quick))
     show("Turns over the Unix socket, model at 0 ms", turns.run(quick=quick))
+    show("Turns, one at a time", sessions.run(quick=quick))
     show("Stopping a turn, tools and all", stop.run(quick=quick))
     show("Telegram (floor: without a flood wait)", telegram.run(quick=quick))
 

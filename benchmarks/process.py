@@ -7,7 +7,9 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import urllib.request
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,9 +48,10 @@ def _running(arguments: list[str], environment: dict[str, str]) -> Iterator[subp
 
 
 @contextmanager
-def model_server() -> Iterator[str]:
+def model_server(*options: str) -> Iterator[str]:
     """The tests' OpenAI-compatible server as a process of its own; yields its base URL."""
-    with _running(["-m", "tests.fakes.openai_server", "--port", "0", "--delay-ms", "0"], {}) as process:
+    server = ["-m", "tests.fakes.openai_server", "--port", "0", "--delay-ms", "0", *options]
+    with _running(server, {}) as process:
         assert process.stdout is not None
         yield process.stdout.readline().strip()
 
@@ -100,5 +103,7 @@ def _port(process: subprocess.Popen[str]) -> int:
     for line in process.stderr:
         entry = json.loads(line)
         if entry["event"] == "ready":
+            # The log goes on, a line a turn: a pipe that nobody reads would hold the gateway up.
+            threading.Thread(target=deque, args=(process.stderr, 0), daemon=True).start()
             return int(entry["http"].rpartition(":")[2].strip("/"))
     raise RuntimeError("the gateway did not start")

@@ -18,12 +18,14 @@ from benchmarks.table import Row
 SESSIONS, TURNS = 50, 10
 
 
-async def _session(path: Path, name: str, turns: int, latencies: list[float]) -> None:
+async def converse(path: Path, name: str, turns: int, prefix: str = "m") -> list[float]:
+    """So many turns in one session, message ids beginning with `prefix`; how long each took, in seconds."""
+    latencies: list[float] = []
     reader, writer = await asyncio.open_unix_connection(path, limit=1 << 20)
     writer.write(msgspec.json.encode({"type": "hello", "protocol": 1, "session": name}) + b"\n")
     for number in range(turns):
         began = time.perf_counter()
-        message = {"type": "message", "id": f"m{number}", "text": f"{name} says {number}"}
+        message = {"type": "message", "id": f"{prefix}{number}", "text": f"{name} says {number}"}
         writer.write(msgspec.json.encode(message) + b"\n")
         while True:
             line = await reader.readline()
@@ -34,16 +36,16 @@ async def _session(path: Path, name: str, turns: int, latencies: list[float]) ->
         latencies.append(time.perf_counter() - began)
     writer.close()
     await writer.wait_closed()
-
-
-async def _load(path: Path, prefix: str, sessions: int, turns: int) -> list[float]:
-    latencies: list[float] = []
-    names = [f"{prefix}{number}" for number in range(sessions)]
-    await asyncio.gather(*(_session(path, name, turns, latencies) for name in names))
     return latencies
 
 
-def _floor(url: str, calls: int, parallel: int) -> tuple[float, float]:
+async def _load(path: Path, prefix: str, sessions: int, turns: int) -> list[float]:
+    names = [f"{prefix}{number}" for number in range(sessions)]
+    each = await asyncio.gather(*(converse(path, name, turns) for name in names))
+    return [latency for latencies in each for latency in latencies]
+
+
+def floor(url: str, calls: int, parallel: int) -> tuple[float, float]:
     """Calls per second and CPU seconds per call of the official client alone, in a process of its own."""
     out = subprocess.check_output(
         [sys.executable, "-m", "benchmarks.turns", "floor", url, str(calls), str(parallel)], text=True
@@ -81,7 +83,7 @@ def run(*, quick: bool) -> list[Row]:
     turns = TURNS if quick else TURNS * 4
     total = SESSIONS * turns
     with model_server() as url:
-        before = _floor(url, total, SESSIONS)
+        before = floor(url, total, SESSIONS)
         with gateway(url) as daemon:
             asyncio.run(_load(daemon.socket, "warm", SESSIONS, 2))
             used, began = cpu(daemon.pid), time.perf_counter()
@@ -90,7 +92,7 @@ def run(*, quick: bool) -> list[Row]:
             per_turn = (cpu(daemon.pid) - used) / total
             single = asyncio.run(_load(daemon.socket, "one", 1, 100))
             memory = resident(daemon.pid)
-        after = _floor(url, total, SESSIONS)
+        after = floor(url, total, SESSIONS)
     floor_rate, floor_cpu = (before[0] + after[0]) / 2, (before[1] + after[1]) / 2
     p99 = quantiles(single, n=100)[98]
     return [

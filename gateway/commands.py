@@ -145,7 +145,7 @@ async def _queue(scene: Scene, call: Call) -> str:
     if not wanted:
         marks = {default: " (default)"} | {mode: " (now)"}
         rows = [f"/queue {name}{marks.get(name, '')}: {summary}" for name, summary in MODES.items()]
-        return "\n".join(rows)
+        return "\n".join(["Messages that arrive during a reply:", *rows])
     if wanted not in MODES and wanted != "default":
         return f"There is no mode {wanted!r}; there are: {', '.join(MODES)}, default."
     value = None if wanted == "default" else wanted

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway.health import Health, Verdict
 
@@ -88,6 +90,7 @@ class HttpChannel:
         """Serve until cancelled."""
         if not self._sockets:
             self.bind()
+        logging.getLogger("aiohttp.server").addFilter(_is_about_us)
         runner = web.AppRunner(self._app(), access_log=None, handle_signals=False, shutdown_timeout=1.0)
         await runner.setup()
         try:
@@ -132,6 +135,11 @@ class HttpChannel:
 
     async def _ready(self, request: web.Request) -> web.Response:
         return _answer(self._health.ready())
+
+
+def _is_about_us(record: logging.LogRecord) -> bool:
+    # What is no HTTP comes to every port, and is answered 400: it must not fill the log, each with a traceback.
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
 def _answer(verdict: Verdict) -> web.Response:

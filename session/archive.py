@@ -120,7 +120,10 @@ def make_folder(folder: Path) -> None:
     """Make it, and what is missing above it, on disk when this returns; raises `OSError`."""
     if not folder.is_dir():
         make_folder(folder.parent)
-        folder.mkdir(mode=0o700, exist_ok=True)
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+        except FileExistsError as error:  # something else of that name
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from error
         sync_directory(folder.parent)
 
 

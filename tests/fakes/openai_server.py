@@ -237,6 +237,8 @@ class _WhenReleased:
 
 async def _serve(options: argparse.Namespace) -> None:
     def reply(body: dict[str, Any]) -> Behaviour:
+        if options.tool and body["messages"][-1]["role"] != "tool":
+            return CallTools([(options.tool, {})])
         says = Say(f"echo: {last_user_text(body)}", size=options.size, delay=options.delay_ms / 1000)
         return _WhenReleased(says, options.release) if options.hang else says
 
@@ -250,6 +252,7 @@ def _main() -> None:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--delay-ms", type=float, default=0.0, help="before each chunk")
     parser.add_argument("--size", type=int, default=4, help="characters in a chunk")
+    parser.add_argument("--tool", metavar="NAME", help="call it once before each answer")
     parser.add_argument("--hang", action="store_true", help="answer nothing until --release exists")
     parser.add_argument("--release", type=Path, metavar="PATH")
     try:

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import json
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -79,3 +80,21 @@ async def test_it_is_run_again_on_the_same_port() -> None:
     async with serving(channel) as second:
         assert second == first
         assert (await get(second, "/healthz"))[0] == 200
+
+
+async def test_what_is_no_http_is_refused_and_no_error_of_ours(caplog: pytest.LogCaptureFixture) -> None:
+    channel = HttpChannel("127.0.0.1", 0, Health(_Storing(), _Failing(), _Failing()))
+    caplog.set_level(logging.INFO)
+    async with serving(channel) as port:
+        for nonsense in (
+            b"\x16\x03\x01\x02\x00\x01\x00",
+            b"GET / HTTP/1[1\r\n\r\n",
+            b"GET / HTTP/1.1\r\na b\r\n\r\n",
+        ):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(nonsense + b"\r\n\r\n")
+            async with asyncio.timeout(10):
+                assert (await reader.read()).startswith(b"HTTP/1.0 400 ")
+            writer.close()
+            await writer.wait_closed()
+    assert caplog.records == []

@@ -571,8 +571,8 @@ async def test_what_belongs_together_is_answered_together(folder: Path) -> None:
     async with Gateway(folder) as gateway:
         lane = await gateway.lane()
         watcher = Watcher(lane)
-        await lane.submit("m1", "one", hold=0.2)
-        await lane.submit("m2", "two", hold=0.2)
+        await lane.submit("m1", "one", hold=1.0)
+        await lane.submit("m2", "two", hold=1.0)
         await watcher.done()
         assert [asked(ask) for ask in gateway.runner.asked] == ["one + two"]
 

@@ -38,7 +38,7 @@ CLOCK = {
 
 @asynccontextmanager
 async def connected(base_url: str, name: str, key: str = KEY, **limits: Any) -> AsyncIterator[Model]:
-    model = Model(Endpoint(base_url, name, key, Limits(**limits)))
+    model = Model(Endpoint(base_url, name, key, Limits(**{"after_finish": 20.0} | limits)))
     yield model
     await model.close()
 
