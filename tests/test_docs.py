@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -26,8 +24,6 @@ from gateway.commands import COMMANDS
 from gateway.config_problem import written
 from gateway.control import VERBS
 from session import events
-from tests.conftest import Daemons
-from tests.fakes.openai_server import OpenAIServer
 from tests.gateway.environment import clear
 
 ROOT = Path(__file__).parents[1]
@@ -219,16 +215,6 @@ def test_close_codes_verbs_and_limits() -> None:
     assert f"1 to {wire.HISTORY_LIMIT}" in text
 
 
-async def test_the_example_in_python_works(daemons: Daemons, openai: OpenAIServer) -> None:
-    (program,) = fences("protocol.md", "python")
-    async with daemons(server=openai) as daemon:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-I", "-c", program, cwd=daemon.folder, stdout=asyncio.subprocess.PIPE
-        )
-        out, _ = await asyncio.wait_for(process.communicate(), 20)
-    assert (process.returncode, out) == (0, b"echo: Hello!\n")
-
-
 # -- transcripts -----------------------------------------------------------------------------------
 
 
@@ -271,6 +257,21 @@ def test_the_example_can_be_read_as_it_says(tmp_path: Path) -> None:
             assert ran.stdout.strip(), line
 
 
+# -- troubleshooting -------------------------------------------------------------------------------
+
+
+def test_what_people_see_is_quoted_as_it_is_said() -> None:
+    """Numbers, names and `…` stand for what differs from case to case."""
+    sources = [path for package in ("channels", "gateway") for path in (ROOT / package).rglob("*.[pj][ys]")]
+    # Texts of several lines are joined as Python does.
+    said = re.sub(r'"\n\s*f?"', "", "\n".join(path.read_text(encoding="utf-8") for path in sources))
+    symptoms = [row for row in rows(page("troubleshooting.md")) if '"' in row]
+    assert len(symptoms) > 10
+    for quoted in (text for row in symptoms for text in re.findall(r'"([^"]+)"', row)):
+        pieces = [piece.strip() for piece in re.split(r"…|\d+", quoted)]
+        assert all(piece in said for piece in pieces), quoted
+
+
 # -- all pages -------------------------------------------------------------------------------------
 
 
@@ -289,10 +290,15 @@ def test_links_lead_somewhere(path: Path) -> None:
 
 
 def test_the_architecture_is_short_and_names_files_that_exist() -> None:
-    text = page("architecture.md")
-    assert len(text.splitlines()) < 150
-    for name in re.findall(r"`((?:session|channels|gateway|tests)/[\w/]+\.py)`", text):
-        assert (ROOT / name).exists(), name
+    lines = page("architecture.md").splitlines()
+    assert len(lines) < 150
+    for line in lines:
+        named = re.findall(r"`((?:session|channels|gateway|tests)/[\w/]+\.py|gateway/verbs/)`", line)
+        beside = (
+            [f"{Path(named[0]).parent}/{name}" for name in re.findall(r"`(\w+\.py)`", line)] if named else []
+        )
+        for name in named + beside:
+            assert (ROOT / name).exists(), name
 
 
 def test_the_changelog_has_what_is_not_released() -> None:
