@@ -21,6 +21,7 @@ log = structlog.get_logger(__name__)
 HELLO_SECONDS = 10.0
 REPLAYED = 50  # events that a client without `after` gets
 _CHUNK = 64
+_BATCH = 256 * 1024  # bytes that are handed to the carrier before it is waited for
 _BAD_IN_A_ROW = 3
 
 # The WebSocket close codes that follow an error; other errors leave the connection open.
@@ -249,8 +250,17 @@ class _Conversation:
         return wire.HistoryPage(events=items[::-1], more=more)
 
     async def _send(self, frames: list[wire.ServerFrame]) -> None:
-        if frames:
-            await self._carrier.send([wire.encode(frame) for frame in frames])
+        # A replay may be fifty large events: they go as the client takes them, not all at once.
+        batch: list[bytes] = []
+        size = 0
+        for frame in frames:
+            batch.append(wire.encode(frame))
+            size += len(batch[-1])
+            if size >= _BATCH:
+                await self._carrier.send(batch)
+                batch, size = [], 0
+        if batch:
+            await self._carrier.send(batch)
 
     # -- from the client -------------------------------------------------------------------------
 

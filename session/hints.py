@@ -2,6 +2,7 @@
 
 It may name too many sessions, never too few. `+name` is on disk before the message that opened the
 session is acknowledged; `-name` is written without waiting, some time after the last turn was closed.
+Each line ends with its CRC-32: a changed byte may make a name another's, and somebody would wait for ever.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from __future__ import annotations
 import errno
 import os
 import re
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
 from session.errors import StorageError
 from session.transcript import sync_directory
 
-_HEADER = b"lunar open 1\n"
+_HEADER = b"lunar open 2\n"
 _LARGE = 1 << 20  # bytes; then the log is written anew, unless that would not make it half as large
 _NAME = re.compile(r"[a-z0-9_.%A-F~-]+\.jsonl\Z")  # what `ids.file_name` can make: nothing else goes in
 
@@ -44,15 +46,17 @@ class OpenLog:
             raw = self._path.read_bytes()
         except FileNotFoundError:
             return None
-        *lines, _unsynced_rest = raw.split(b"\n")
+        *lines, rest = raw.split(b"\n")
         if not lines or lines[0] + b"\n" != _HEADER:
             return None
+        if len(rest.partition(b" ")[2]) >= 8:
+            return None  # a whole line without its end was not torn off: it is damaged
         names: set[str] = set()
         for line in lines[1:]:
-            name = line[1:].decode("ascii", "replace")
-            if line[:1] not in (b"+", b"-") or not _NAME.match(name):
+            sign, name = line[:1], line[1:].partition(b" ")[0].decode("ascii", "replace")
+            if sign not in (b"+", b"-") or not _NAME.match(name) or line + b"\n" != _line(sign, name):
                 return None
-            (names.add if line[:1] == b"+" else names.discard)(name)
+            (names.add if sign == b"+" else names.discard)(name)
         return names
 
     def _every_name(self) -> set[str]:
@@ -64,7 +68,7 @@ class OpenLog:
         fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             names = self.names.union(more)
-            block = _HEADER + b"".join(b"+%b\n" % name.encode() for name in sorted(names))
+            block = _HEADER + b"".join(_line(b"+", name) for name in sorted(names))
             _write_whole(fd, block)
             os.fsync(fd)
             os.rename(fresh, self._path)
@@ -84,7 +88,7 @@ class OpenLog:
             if self._fd < 0 or self._is_large() or not os.fstat(self._fd).st_nlink:
                 self._compact(new)
             else:
-                self._append(b"".join(b"+%b\n" % name.encode() for name in new))
+                self._append(b"".join(_line(b"+", name) for name in new))
                 os.fdatasync(self._fd)
         except OSError as error:
             self.close()  # the next hint writes the log anew: a failed fdatasync is never tried again
@@ -99,7 +103,7 @@ class OpenLog:
         self.names.discard(name)
         try:
             if self._fd >= 0:
-                self._append(b"-%b\n" % name.encode())
+                self._append(_line(b"-", name))
         except OSError:
             self.close()
 
@@ -112,6 +116,11 @@ class OpenLog:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def _line(sign: bytes, name: str) -> bytes:
+    said = sign + name.encode()
+    return b"%b %08x\n" % (said, zlib.crc32(said))
 
 
 def _write_whole(fd: int, block: bytes) -> None:

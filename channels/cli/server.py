@@ -28,6 +28,8 @@ PROVIDER = Provider("cli")
 _NAME = re.compile(r"[a-z0-9_.-]{1,64}\Z")
 _BACKLOG = 4096  # connections that wait, such as those of a restart; the kernel caps it (net.core.somaxconn)
 _LAST_GUESTS = 0.25  # seconds for those who were let in just before a stop; whoever comes later waits outside
+_TOO_LARGE = 1009
+_READ_OUT = 8 * 1024 * 1024  # bytes of a frame that is too large, as long as somebody may have pasted
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 
@@ -231,9 +233,21 @@ class _Lines:
         await self._writer.drain()
 
     async def close(self, code: int) -> None:
+        if code == _TOO_LARGE:
+            await self._read_out()
         self._writer.close()
         try:
             async with asyncio.timeout(1.0):
                 await self._writer.wait_closed()
         except (TimeoutError, ConnectionError):
             self._writer.transport.abort()
+
+    async def _read_out(self) -> None:
+        """Let the client finish what is too large: whoever is cut off while it writes never reads why."""
+        left = _READ_OUT
+        try:
+            async with asyncio.timeout(1.0):
+                while left > 0 and (data := await self._reader.read(1 << 16)):
+                    left -= len(data)
+        except (TimeoutError, ConnectionError):
+            return

@@ -91,15 +91,17 @@ class Webchat:
 
     async def _websocket(self, request: web.Request) -> web.StreamResponse:
         socket_ = web.WebSocketResponse(heartbeat=PING_SECONDS, compress=False, max_msg_size=_ON_THE_WIRE)
-        if not socket_.can_prepare(request):
-            return web.Response(status=426, text="This is a WebSocket.\n", headers={"Upgrade": "websocket"})
         try:
+            if not socket_.can_prepare(request):
+                text = "This is a WebSocket.\n"
+                return web.Response(status=426, text=text, headers={"Upgrade": "websocket"})
             await socket_.prepare(request)
-        except ConnectionResetError:
-            return web.Response(status=400)  # the client left before the upgrade; nobody reads this
+        except (ConnectionResetError, ValueError):
+            # The client left before the upgrade, and nobody reads this; or its key has characters beyond ASCII.
+            return web.Response(status=400)
         _bound_buffer(request)
         door = _WebDoor(self.access, self._guesses, self.access.guard.client(_asked(request)))
-        task = asyncio.create_task(self._serve(_Frames(socket_), door))
+        task = asyncio.create_task(self._serve(_Frames(socket_, request.transport), door))
         self._clients.add(task)
         try:
             await asyncio.wait({task})
@@ -202,8 +204,9 @@ class _WebDoor:
 class _Frames:
     """A `Carrier`: one frame, one text message."""
 
-    def __init__(self, socket_: web.WebSocketResponse) -> None:
+    def __init__(self, socket_: web.WebSocketResponse, transport: asyncio.Transport | None) -> None:
         self._socket = socket_
+        self._transport = transport
 
     async def receive(self) -> str | bytes | None:
         message = await self._socket.receive()
@@ -220,12 +223,17 @@ class _Frames:
             await self._socket.send_frame(frame, WSMsgType.TEXT)
 
     async def close(self, code: int) -> None:
-        if not self._socket.closed:
-            try:
+        try:
+            if not self._socket.closed:
                 async with asyncio.timeout(1.0):
-                    await self._socket.close(code=1000 if code == 1006 else code)
-            except (TimeoutError, ConnectionError):
-                return
+                    # Without `drain`: what was cancelled in it before lets aiohttp's next one raise, too.
+                    await self._socket.close(code=1000 if code == 1006 else code, drain=False)
+        except (TimeoutError, ConnectionError):
+            pass
+        finally:
+            # A transport closes when all is sent: never, where the client is there and does not read.
+            if self._transport is not None and self._transport.get_write_buffer_size():
+                self._transport.abort()
 
 
 _BINARY = "A frame is one JSON object in a text message, not in a binary one."

@@ -25,6 +25,7 @@ class Pipe:
 
     def __init__(self) -> None:
         self.sent: list[dict[str, Any]] = []
+        self.handed: list[int] = []  # bytes of each call of `send`
         self.closed: int | None = None
         self.reads = asyncio.Event()  # cleared by a test: the client takes nothing
         self.reads.set()
@@ -42,6 +43,7 @@ class Pipe:
         return frame
 
     async def send(self, frames: list[bytes]) -> None:
+        self.handed.append(sum(map(len, frames)))
         await self.reads.wait()
         self.sent += [json.loads(frame) for frame in frames]
         self._news.set()
@@ -263,6 +265,24 @@ async def test_a_client_that_does_not_read_is_dropped_and_nobody_else(folder: Pa
             ]
             whole = [frame["cursor"] for frame in quick.sent if frame["type"] == "event"]
             assert (both if events else [_first(quick), *both]) == whole
+
+
+async def test_a_replay_of_large_events_comes_as_the_client_takes_it(folder: Path) -> None:
+    """All fifty were written at once: a client that never read them cost tens of megabytes each time."""
+
+    async def talks(ask: Ask) -> AsyncIterator[Any]:
+        for number in range(40):
+            yield [Assistant(content=f"{number} " + "x" * 60_000, finish="tool_calls")]
+        yield [Assistant(content="The end", finish="stop")]
+
+    async with Gateway(folder, ScriptedRunner(talks)) as gateway:
+        async with served(gateway.house) as (first, _):
+            first.say(HELLO, {"type": "message", "id": "m1", "text": "Go"})
+            await first.until("done")
+        async with served(gateway.house) as (later, _):
+            later.say(HELLO)
+            await later.until("event", 42)
+            assert max(later.handed) < connection._BATCH + 70_000
 
 
 def _is_step(frame: dict[str, Any]) -> bool:

@@ -67,8 +67,18 @@ OUTCOMES: dict[str, tuple[Behaviour, str | None, str]] = {
 }
 
 
-async def test_every_fault_of_a_model_ends_in_its_outcome(daemons: Daemons, openai: OpenAIServer) -> None:
-    openai.reply = lambda body: OUTCOMES[last_user_text(body)][0]
+CLOCK = CallTools([("get_current_datetime", {})])
+
+
+@pytest.mark.parametrize("tools", [False, True])
+async def test_every_fault_of_a_model_ends_in_its_outcome(
+    daemons: Daemons, openai: OpenAIServer, tools: bool
+) -> None:
+    def reply(body: dict[str, Any]) -> Behaviour:
+        begins = tools and body["messages"][-1]["role"] != "tool"
+        return CLOCK if begins else OUTCOMES[last_user_text(body)][0]
+
+    openai.reply = reply
     async with daemons(server=openai) as daemon:
 
         async def ends(number: int, text: str) -> None:
@@ -83,6 +93,45 @@ async def test_every_fault_of_a_model_ends_in_its_outcome(daemons: Daemons, open
             assert daemon.events(f"agent:main:cli:s{number}")[-1] | {"crc": 0} == event | {"crc": 0}
 
         await asyncio.gather(*(ends(number, text) for number, text in enumerate(OUTCOMES)))
+
+
+TEXT = Say("It is late, and I say so.")
+BROKEN = {
+    f"{what} {after}": CutAfter(after, of)
+    for what, of in (("text", TEXT), ("call", CLOCK))
+    for after in range(len(of.events()) + 1)
+}
+
+
+async def test_a_stream_that_breaks_at_any_chunk_ends_in_one_outcome(
+    daemons: Daemons, openai: OpenAIServer
+) -> None:
+    def reply(body: dict[str, Any]) -> Behaviour:
+        return TEXT if body["messages"][-1]["role"] == "tool" else BROKEN[last_user_text(body)]
+
+    openai.reply = reply
+    async with daemons(server=openai) as daemon:
+
+        async def ends(number: int, text: str) -> tuple[str, str | None]:
+            client = await daemon.client(f"s{number}")
+            event = await client.ask(text)
+            await client.until("done")
+            events = daemon.events(f"agent:main:cli:s{number}")
+            assert [one for one in events if one.get("answers")] == [events[-1]], text
+            calls = [one for one in events if one["role"] == "tool_call"]
+            assert len(calls) == sum(one["role"] == "tool_result" for one in events), text
+            match event.get("finish"):
+                case "stop":
+                    assert event["content"] == TEXT.text, text
+                case "cut":
+                    assert TEXT.text.startswith(event["content"]), text
+                    assert event["content"], text
+                case None:
+                    assert "broke before it answered" in event["content"], text
+            return text.split()[0], event.get("finish")
+
+        met = await asyncio.gather(*(ends(number, text) for number, text in enumerate(BROKEN)))
+    assert set(met) == {("text", None), ("text", "cut"), ("text", "stop"), ("call", None), ("call", "stop")}
 
 
 async def test_ready_follows_the_model_and_no_secret_is_told(daemons: Daemons, openai: OpenAIServer) -> None:

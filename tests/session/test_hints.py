@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import tempfile
+import zlib
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,12 @@ from session.hints import OpenLog
 from tests.session.disk import Disk
 
 A, B, C = (f"agent-main-cli-{letter}.jsonl" for letter in "abc")
+HEADER = b"lunar open 2\n"
+
+
+def hints_of(*said: str) -> bytes:
+    """The log's lines, each with its checksum."""
+    return b"".join(b"%b %08x\n" % (one.encode(), zlib.crc32(one.encode())) for one in said)
 
 
 @pytest.fixture
@@ -46,7 +53,7 @@ def test_the_form_of_the_log(folder: Path) -> None:
     log.add(A)
     log.add(B, C, A)
     log.remove(A)
-    assert (folder / "open.log").read_bytes() == (f"lunar open 1\n+{A}\n+{B}\n+{C}\n-{A}\n".encode())
+    assert (folder / "open.log").read_bytes() == HEADER + hints_of(f"+{A}", f"+{B}", f"+{C}", f"-{A}")
     assert (folder / "open.log").stat().st_mode & 0o777 == 0o600
     assert log.names == {B, C}
 
@@ -73,7 +80,7 @@ def test_a_start_compacts(folder: Path) -> None:
     log = loaded(folder)
     assert not log.rebuilt
     assert log.names == {B}
-    assert (folder / "open.log").read_bytes() == f"lunar open 1\n+{B}\n".encode()
+    assert (folder / "open.log").read_bytes() == HEADER + hints_of(f"+{B}")
     assert not (folder / "open.log.new").exists()
 
 
@@ -114,16 +121,18 @@ def test_the_first_start_finds_nothing(folder: Path) -> None:
     [
         None,
         b"",
-        b"lunar open 1",
+        b"lunar open 2",
         b"something else\n",
-        b"lunar open 2\n",
+        f"lunar open 1\n+{A}\n".encode(),
         b"\0" * 100,
-        f"lunar open 1\n{A}\n".encode(),
-        f"lunar open 1\n+{A}x\n".encode(),
-        b"lunar open 1\n+../../etc/passwd.jsonl\n",
-        b"lunar open 1\n+\xff.jsonl\n",
-        b"lunar open 1\n\n",
-        f"lunar open 1\n+{A}\n".encode() + b"\0" * 50 + b"\n",
+        HEADER + hints_of(A),
+        HEADER + f"+{A}\n".encode(),
+        HEADER + hints_of(f"+{A}x"),
+        HEADER + hints_of("+../../etc/passwd.jsonl"),
+        HEADER + b"+\xff.jsonl\n",
+        HEADER + b"\n",
+        HEADER + hints_of(f"+{A}") + b"\0" * 50 + b"\n",
+        HEADER + hints_of(f"+{A}", f"+{B}")[:-1],
     ],
 )
 def test_a_missing_or_damaged_log_names_every_transcript(folder: Path, content: bytes | None) -> None:
@@ -138,6 +147,26 @@ def test_a_missing_or_damaged_log_names_every_transcript(folder: Path, content: 
     again = loaded(folder)
     assert not again.rebuilt
     assert again.names == {A, B}
+
+
+def test_no_flipped_byte_and_no_cut_makes_it_forget(folder: Path) -> None:
+    for name in (A, B, C):
+        (folder / "sessions" / name).touch()
+    path, whole = folder / "open.log", HEADER + hints_of(f"+{C}", f"+{A}", f"-{C}", f"+{B}")
+    for place, byte in enumerate(whole):
+        for other in {byte ^ 1, byte ^ 2, byte ^ 4, byte ^ 8, byte ^ 128, *b"+-\n abcC"} - {byte}:
+            path.unlink(missing_ok=True)
+            path.write_bytes(whole[:place] + bytes([other]) + whole[place + 1 :])
+            log = loaded(folder)
+            log.close()
+            assert {A, B} <= log.names, (place, other)
+    for size in range(len(whole) + 1):
+        path.unlink()
+        path.write_bytes(whole[:size])
+        log = loaded(folder)
+        log.close()
+        stored = {name for name in (A, B) if f"+{name} ".encode() in whole[: max(0, size - 9)]}
+        assert stored <= log.names, size
 
 
 def test_other_files_do_not_disturb_the_rebuilding(folder: Path) -> None:

@@ -69,6 +69,17 @@ async def test_directories_and_files_are_private(tmp_path: Path) -> None:
         assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600), path
 
 
+async def test_folders_that_a_start_makes_are_on_disk(tmp_path: Path, quick_disk: Disk) -> None:
+    """Or a power failure takes away a whole data directory in which messages were acknowledged."""
+    synced: list[str] = []
+    quick_disk.instead["fsync"] = lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}"))
+    opened = Store(tmp_path / "new" / "data")
+    opened.start()
+    await opened.close()
+    assert {str(tmp_path), str(tmp_path / "new"), str(tmp_path / "new" / "data")} <= set(synced)
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
+
+
 async def test_appends_keep_the_order_of_the_calls_and_share_one_fdatasync(opened: Store, disk: Disk) -> None:
     await opened.append(HERE, [user("m0")])
     gate = Gate(disk, "fdatasync")

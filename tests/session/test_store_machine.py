@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import os
 import shutil
 import tempfile
@@ -22,6 +23,7 @@ from session.events import Record, System, User
 from session.ids import SessionId
 from session.store import Store
 from tests.session.disk import Disk
+from tests.session.strategies import texts
 
 T = TypeVar("T")
 
@@ -80,11 +82,13 @@ class Lives(RuleBasedStateMachine):
 
     # -- writing ---------------------------------------------------------------------------------
 
-    def events(self, sizes: list[int], asked: bool) -> list[Any]:
+    def events(self, sizes: list[int], asked: bool, text: str = "") -> list[Any]:
         self.count += 1
+        text = json.loads(json.dumps(text))  # two halves of a pair are read as the one character they are
+        texts = [f"{text}{'x' * size}" for size in sizes]
         if asked:
-            return [User(content="x" * size, id=f"m{self.count}.{part}") for part, size in enumerate(sizes)]
-        return [System(name="note", content=f"{self.count}" + "y" * size) for size in sizes]
+            return [User(content=text, id=f"m{self.count}.{part}") for part, text in enumerate(texts)]
+        return [System(name="note", content=f"{self.count}{text}") for text in texts]
 
     def kept(self, of: SessionId, records: list[Record], sync: bool, asked: bool) -> None:
         known = self.model.get(of, [])
@@ -99,11 +103,12 @@ class Lives(RuleBasedStateMachine):
     @rule(
         of=sessions,
         sizes=st.lists(st.integers(0, 300), min_size=1, max_size=3),
+        text=texts,
         sync=st.booleans(),
         asked=st.booleans(),
     )
-    def append(self, of: SessionId, sizes: list[int], sync: bool, asked: bool) -> None:
-        events = self.events(sizes, asked)
+    def append(self, of: SessionId, sizes: list[int], text: str, sync: bool, asked: bool) -> None:
+        events = self.events(sizes, asked, text)
 
         async def work() -> list[Record]:
             return await self.store.append(of, events, sync=sync)
@@ -287,5 +292,8 @@ class Lives(RuleBasedStateMachine):
             assert self.open <= set(self.store.maybe_open())
 
 
-Lives.TestCase.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+LONG = bool(os.environ.get("LUNAR_TEST_TORTURE"))  # make torture
+Lives.TestCase.settings = settings(
+    max_examples=2000 if LONG else 25, stateful_step_count=60 if LONG else 25, deadline=None
+)
 TestLives = Lives.TestCase

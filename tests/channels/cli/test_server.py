@@ -277,6 +277,15 @@ async def test_a_frame_that_is_too_large_ends_its_connection_alone(folder: Path)
         await good.closed("m1")
 
 
+async def test_who_pastes_a_million_characters_reads_why_they_are_not_taken(folder: Path) -> None:
+    """The connection was closed while the client still wrote: it saw a broken pipe, and no error."""
+    async with Gateway(folder) as gateway:
+        client = await gateway.client()
+        await client.send("message", id="m1", text="x" * 1_000_000)
+        assert (await client.until("error"))["code"] == "frame_too_large"
+        assert await client.end() == []
+
+
 async def test_a_text_that_is_too_large_is_refused_alone(folder: Path) -> None:
     async with Gateway(folder) as gateway:
         client = await gateway.client()

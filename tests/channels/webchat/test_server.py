@@ -6,14 +6,17 @@ import hashlib
 import itertools
 import json
 import re
+from pathlib import Path
 
 import pytest
 from aiohttp import ClientSession, TCPConnector
 from websockets.exceptions import ConnectionClosed
 
 from tests.fakes.openai_behaviours import Say
+from tests.fakes.processes import until
 from tests.fakes.proxy import Proxy
 from tests.fakes.webclient import WebClient
+from tests.faults.crowd import Crowd, hello
 
 TOKEN = "correct-horse-battery-staple"
 
@@ -498,6 +501,16 @@ async def test_a_client_that_leaves_before_the_upgrade_is_no_error(daemons):
     await daemon.stop()  # the fixture fails the test if anything was logged as an error
 
 
+async def test_a_key_that_no_client_makes_is_no_error(daemons):
+    daemon = await daemons().start()
+    host = f"Host: 127.0.0.1:{daemon.port}"
+    for key, status in (("é" * 12, 400), ("no base64", 426), ("", 426)):
+        headers = [line for line in UPGRADE if not line.startswith("Sec-WebSocket-Key")]
+        got = await status_of(daemon.port, "GET", "/ws", host, *headers, f"Sec-WebSocket-Key: {key}")
+        assert got == status, key
+    await daemon.stop()
+
+
 async def _send_and_listen(client: WebClient, data: str | bytes) -> None:
     await client.connection.send(data, text=True)
     while True:
@@ -506,3 +519,23 @@ async def _send_and_listen(client: WebClient, data: str | bytes) -> None:
 
 def _closes(frame: dict) -> bool:
     return frame["type"] == "event" and "answers" in frame["event"]
+
+
+async def test_a_client_that_never_reads_is_let_go_of_with_its_descriptor(daemons, openai):
+    """It counted as gone, and kept its connection open for as long as it liked."""
+    openai.reply = lambda body: Say("x" * 300_000, size=30_000)
+    daemon = await daemons(server=openai).start()
+    talker = await WebClient.open(daemon.port)
+    secret = (await talker.until("welcome"))["session"]
+    async with Crowd(daemon.port) as crowd:
+        await crowd.come(1, hello(session=secret), reading=False)
+        for number in range(6):
+            await talker.send(type="message", id=f"m{number}", text="go")
+            await talker.until("done")
+        await until(lambda: _established(daemon.port) == 1)
+    await talker.close()
+
+
+def _established(port: int) -> int:
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(row[1].endswith(f":{port:04X}") and row[3] == "01" for row in rows)
