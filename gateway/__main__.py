@@ -81,7 +81,9 @@ def parser() -> argparse.ArgumentParser:
     chat.add_argument("--json", action="store_true", help="print the protocol's frames, one a line")
 
     sessions.add(_Verbs(verbs.add("sessions", "look at transcripts, with or without a running gateway")))
-    backup = verbs.add("backup", "copy everything that must not be lost, also while the gateway runs", _backup)
+    backup = verbs.add(
+        "backup", "copy everything that must not be lost, also while the gateway runs", _backup
+    )
     backup.add_argument("target", metavar="TARGET", help="a new file .tar.gz, or a new directory")
     restore = verbs.add("restore", "bring a backup back", _restore)
     restore.add_argument("source", metavar="SOURCE", help="what `lunar backup` made")
@@ -103,7 +105,9 @@ def parser() -> argparse.ArgumentParser:
     )
     usage.add_argument("--json", action="store_true", help="print JSON")
     _add_pairing(_Verbs(verbs.add("pairing", "say who may talk to the running gateway's Telegram bot")))
-    check = verbs.add("check", "look for problems: configuration, disk, port, secrets, model, Telegram", _check)
+    check = verbs.add(
+        "check", "look for problems: configuration, disk, port, secrets, model, Telegram", _check
+    )
     check.add_argument("--json", action="store_true", help="print JSON, one object a line")
     check.add_argument("--offline", action="store_true", help="ask no model, and nobody elsewhere")
     _add_config(_Verbs(verbs.add("config", "look at the configuration")))

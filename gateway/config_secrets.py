@@ -84,7 +84,10 @@ def exposed(data: dict[str, Any], places: Places) -> list[str]:
 
 def _secret_key(path: KeyPath) -> bool:
     if path[:2] == ("tools", "mcp"):
-        return len(path) == 5 and path[3] in ("env", "headers")  # and not the `env` of an {env: NAME} below it
+        return len(path) == 5 and path[3] in (
+            "env",
+            "headers",
+        )  # and not the `env` of an {env: NAME} below it
     return path[-1] in SECRET_KEYS
 
 

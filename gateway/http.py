@@ -138,7 +138,7 @@ class HttpChannel:
 
 
 def _is_about_us(record: logging.LogRecord) -> bool:
-    # What is no HTTP comes to every port, and is answered 400: it must not fill the log, each with a traceback.
+    # What is no HTTP comes to every port and is answered 400: it must not fill the log with tracebacks.
     return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 

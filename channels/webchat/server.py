@@ -97,7 +97,7 @@ class Webchat:
                 return web.Response(status=426, text=text, headers={"Upgrade": "websocket"})
             await socket_.prepare(request)
         except (ConnectionResetError, ValueError):
-            # The client left before the upgrade, and nobody reads this; or its key has characters beyond ASCII.
+            # The client left before the upgrade, so that nobody reads this; or its key is not ASCII.
             return web.Response(status=400)
         _bound_buffer(request)
         door = _WebDoor(self.access, self._guesses, self.access.guard.client(_asked(request)))

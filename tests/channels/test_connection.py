@@ -324,7 +324,8 @@ async def test_whoever_comes_is_told_what_is_being_asked(folder: Path) -> None:
 
 
 async def _settled(gateway: Gateway, open_questions: int) -> None:
+    """Wait until the tools that may run have run, and so many ask."""
     lane = await gateway.lane()
     async with asyncio.timeout(TIMEOUT):
-        while len(lane.asked) > open_questions or b'"approval"' not in b"".join(gateway.lines()):  # noqa: ASYNC110 - it may be so already
+        while len(lane.conversation.unfinished_calls) > open_questions:  # noqa: ASYNC110 - it may be so already
             await asyncio.sleep(0.001)

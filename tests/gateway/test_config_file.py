@@ -119,7 +119,10 @@ def test_a_socket_path_that_no_kernel_takes() -> None:
     ("text", "problem"),
     [
         ("a: 1\nb: 2\na: 3", "config.yaml:3: not valid YAML: the key `a` is written twice; keep one of them"),
-        ("http:\n  port: 1\n  port: 2", "config.yaml:3: not valid YAML: the key `port` is written twice; keep one of them"),
+        (
+            "http:\n  port: 1\n  port: 2",
+            "config.yaml:3: not valid YAML: the key `port` is written twice; keep one of them",
+        ),
         ("http:\n\tport: 1", "config.yaml:2: not valid YAML: a tab is used for indentation; use "
          "spaces, two for each level"),
         (

@@ -57,7 +57,10 @@ def problems(text: str) -> list[str]:
         ("queue: {running: 0}", "c.yaml:1: queue.running: must be at least 1, not 0"),
         ("queue: {running: 99999999999999999999}", "c.yaml:1: queue.running: must be at most 10000, not a "
          "number of that size"),
-        ("queue: {mode: all}", "c.yaml:1: queue.mode: must be 'collect', 'each', 'steer' or 'interrupt', not 'all'"),
+        (
+            "queue: {mode: all}",
+            "c.yaml:1: queue.mode: must be 'collect', 'each', 'steer' or 'interrupt', not 'all'",
+        ),
         ("drain: 20", "c.yaml:1: drain: must be a number with a unit, such as 20s, 500ms or 5m, not 20"),
         ("http: {trusted_proxies: [foo]}", "c.yaml:1: http.trusted_proxies.0: must be an address or a "
          "network, such as 127.0.0.1 or 10.0.0.0/8, not 'foo'"),

@@ -45,7 +45,6 @@ def test_a_code_that_a_crash_kept_from_being_told_is_told_again(path: Path, time
     assert again.knock("user:7", "Ann") is None
 
 
-
 def test_a_code_waits_over_a_restart(path: Path, time: Time) -> None:
     code = knocked(Pairing(path, time))
     again = Pairing(path, time)

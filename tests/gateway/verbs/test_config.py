@@ -58,7 +58,11 @@ def test_where_each_value_comes_from(
         "models.default.base_url": ("http://127.0.0.1:1/v1", "environment", "$OPENAI_BASE_URL"),
         "models.other.api_key": ("[secret]", "credential", "$CREDENTIALS_DIRECTORY/mine"),
         "models.other.name": ("auto", "default", None),
-        "agents.main.tools": (["get_current_datetime", "search_transcript", "read_attachment"], "default", None),
+        "agents.main.tools": (
+            ["get_current_datetime", "search_transcript", "read_attachment"],
+            "default",
+            None,
+        ),
         "agents.writer.tools": ([], "environment", "$LUNAR_AGENTS__WRITER"),
         "agents.writer.model": ("default", "default", None),
         "channels.telegram.bot_token": (
