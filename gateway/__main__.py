@@ -68,18 +68,7 @@ def parser() -> argparse.ArgumentParser:
     run = verbs.add("run", "run the gateway in the foreground", _run)
     run.add_argument("--verbose", action="store_true", help="log more")
 
-    chat = verbs.add("chat", "talk to the running gateway", _chat)
-    chat.add_argument("text", nargs="?", help="say this, print the answer and leave (also from a pipe)")
-    chat.add_argument(
-        "--session", default="local", metavar="NAME", help="which conversation (default: local)"
-    )
-    chat.add_argument(
-        "--socket", metavar="PATH", help="the gateway's socket (default: from the configuration)"
-    )
-    chat.add_argument("--url", metavar="URL", help="talk to a gateway elsewhere: ws://host:8420/ws")
-    chat.add_argument("--token-file", metavar="FILE", help="the file that holds that gateway's token")
-    chat.add_argument("--json", action="store_true", help="print the protocol's frames, one a line")
-
+    _add_chat(verbs)
     sessions.add(_Verbs(verbs.add("sessions", "look at transcripts, with or without a running gateway")))
     backup = verbs.add(
         "backup", "copy everything that must not be lost, also while the gateway runs", _backup
@@ -92,6 +81,35 @@ def parser() -> argparse.ArgumentParser:
     status = verbs.add("status", "ask the running gateway how it is", _status)
     status.add_argument("--json", action="store_true", help="print JSON")
     status.add_argument("--watch", action="store_true", help="again every two seconds, until Ctrl-C")
+    _add_usage(verbs)
+    _add_pairing(_Verbs(verbs.add("pairing", "say who may talk to the running gateway's Telegram bot")))
+    check = verbs.add(
+        "check", "look for problems: configuration, disk, port, secrets, model, Telegram", _check
+    )
+    check.add_argument("--json", action="store_true", help="print JSON, one object a line")
+    check.add_argument("--offline", action="store_true", help="ask no model, and nobody elsewhere")
+    _add_config(_Verbs(verbs.add("config", "look at the configuration")))
+    reload = verbs.add("reload", "let the running gateway read its configuration again", _reload)
+    reload.add_argument("--json", action="store_true", help="print JSON")
+    _add_service(_Verbs(verbs.add("service", "run the gateway under systemd")))
+    return lunar
+
+
+def _add_chat(verbs: _Verbs) -> None:
+    chat = verbs.add("chat", "talk to the running gateway", _chat)
+    chat.add_argument("text", nargs="?", help="say this, print the answer and leave (also from a pipe)")
+    chat.add_argument(
+        "--session", default="local", metavar="NAME", help="which conversation (default: local)"
+    )
+    chat.add_argument(
+        "--socket", metavar="PATH", help="the gateway's socket (default: from the configuration)"
+    )
+    chat.add_argument("--url", metavar="URL", help="talk to a gateway elsewhere: ws://host:8420/ws")
+    chat.add_argument("--token-file", metavar="FILE", help="the file that holds that gateway's token")
+    chat.add_argument("--json", action="store_true", help="print the protocol's frames, one a line")
+
+
+def _add_usage(verbs: _Verbs) -> None:
     usage = verbs.add("usage", "say what models took, with or without a running gateway", _usage)
     usage.add_argument(
         "--days", type=int, default=7, metavar="N", help="of the last N days, today included (default: 7)"
@@ -104,17 +122,6 @@ def parser() -> argparse.ArgumentParser:
         help="the rows: day (default), agent, session or model",
     )
     usage.add_argument("--json", action="store_true", help="print JSON")
-    _add_pairing(_Verbs(verbs.add("pairing", "say who may talk to the running gateway's Telegram bot")))
-    check = verbs.add(
-        "check", "look for problems: configuration, disk, port, secrets, model, Telegram", _check
-    )
-    check.add_argument("--json", action="store_true", help="print JSON, one object a line")
-    check.add_argument("--offline", action="store_true", help="ask no model, and nobody elsewhere")
-    _add_config(_Verbs(verbs.add("config", "look at the configuration")))
-    reload = verbs.add("reload", "let the running gateway read its configuration again", _reload)
-    reload.add_argument("--json", action="store_true", help="print JSON")
-    _add_service(_Verbs(verbs.add("service", "run the gateway under systemd")))
-    return lunar
 
 
 def _add_config(verbs: _Verbs) -> None:
