@@ -259,7 +259,7 @@ async def test_compact_says_why_there_is_no_summary(folder: Path) -> None:
         seat = await gateway.router.session(cli())
         watcher = await talk(gateway, 0, 6)
         gateway.ledger.limit({"main": Budget(peer=Allowance(tokens=1))})
-        gateway.ledger.spend((await gateway.lane()).session, Usage(5))
+        gateway.ledger.count((await gateway.lane()).session, System(name="summary", usage=Usage(5)))
         assert await seat.submit("c1", "/compact") == Answer(BEGUN)
         await watcher.until(lambda update: told("note")(update) and "used up for today" in str(update))
         assert not runner.recaps
