@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from channels.cli.address import SocketPathTooLong
 from gateway.config import Config, PromptFile
+from gateway.config_place import find
 from gateway.config_problem import PREFIX, KeyPath, Places, explained, located
 from gateway.config_secrets import exposed, filled, secrets
 from gateway.errors import ConfigError
@@ -34,23 +35,6 @@ class Loaded(NamedTuple):
     config: Config
     places: Places
     data: dict[str, Any]
-
-
-def find(explicit: str | None) -> Path | None:
-    """The configuration file to use; None for the built-in defaults.
-
-    Raises `ConfigError` where one was asked for that does not exist.
-    """
-    asked = explicit or os.environ.get("LUNAR_CONFIG")
-    if asked:
-        if not os.path.isfile(asked):
-            where = "--config" if explicit else "$LUNAR_CONFIG"
-            raise ConfigError([f"{asked}: there is no such file ({where} names it)"])
-        return Path(asked)
-    home = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
-    places = ("config.yaml", f"{home}/lunar/config.yaml", "/etc/lunar/config.yaml")
-    # os.path, not pathlib: a home that nobody knows, or may not be looked into, is no error here.
-    return next((Path(place) for place in map(os.path.expanduser, places) if os.path.isfile(place)), None)
 
 
 def load(explicit: str | None = None) -> Config:

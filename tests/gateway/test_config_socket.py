@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,6 +41,24 @@ def test_a_gateway_is_found_whatever_became_of_its_file(text: str, place: str, f
     Path("config.yaml").write_text(text)
     there = listens(folder / place)
     assert config_socket.find(None) == config_socket.find("config.yaml") == there
+
+
+@pytest.mark.parametrize(
+    "text", ["{data_dir: ./var}", '{"data_dir": "var"}', "channels: {cli: {socket: var/lunar.sock}}"]
+)
+def test_no_other_gateway_is_taken_for_ours(text: str, folder: Path) -> None:
+    Path("config.yaml").write_text(text)
+    listens(folder / "data" / "lunar.sock")  # at the default place
+    assert config_socket.find(None) == folder / "var" / "lunar.sock"
+
+
+def test_a_gateway_that_runs_is_found_without_a_check_of_the_file(folder: Path) -> None:
+    Path("config.yaml").write_text("drain: 20s  # data_dir: no\ndata_dir: var\n")
+    listens(folder / "var" / "lunar.sock")
+    look = "import sys; from gateway import config_socket; config_socket.find(None)"
+    code = f"{look}; assert 'pydantic' not in sys.modules"
+    root = Path(__file__).parents[2]
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(root)}, check=True)
 
 
 def test_where_nothing_listens_the_file_is_what_is_wrong() -> None:
