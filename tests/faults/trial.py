@@ -48,8 +48,16 @@ class Script:
                 await self.world.until(lambda: self._code() is not None, "a code", seconds=5)
             except AssertionError:
                 continue
-        id = self.term.say(f"/approve {code}", command=True)
-        await self.world.until(lambda: id in self.term.acknowledged, "the approval")
+        while not self._let_in():  # right after a start the gateway may answer that no such channel runs yet
+            id = self.term.say(f"/approve {code}", command=True)
+            await self.world.until(lambda id=id: id in self.term.acknowledged, "the answer to /approve")
+            try:
+                await self.world.until(self._let_in, "the welcome", seconds=5)
+            except AssertionError:
+                continue
+
+    def _let_in(self) -> bool:
+        return any("You may talk to me now" in text for text in self.tele.person.chat.texts())
 
     def _code(self) -> str | None:
         found = [CODE.search(text) for text in self.tele.person.chat.texts()]
