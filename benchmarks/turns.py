@@ -84,7 +84,8 @@ def run(*, quick: bool) -> list[Row]:
     total = SESSIONS * turns
     with model_server() as url:
         before = floor(url, total, SESSIONS)
-        with gateway(url) as daemon:
+        # The model echoes: of a whole conversation, thousands of chunks that no real summary has.
+        with gateway(url, None, LUNAR_AGENTS__MAIN__SUMMARIES="false") as daemon:
             asyncio.run(_load(daemon.socket, "warm", SESSIONS, 2))
             used, began = cpu(daemon.pid), time.perf_counter()
             asyncio.run(_load(daemon.socket, "s", SESSIONS, turns))
