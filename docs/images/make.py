@@ -24,10 +24,10 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 from tests import requirement  # noqa: E402 - the checkout is not installed as a package
-from tests.channels.webchat.conftest import QUIET, Visit, say, until  # noqa: E402
-from tests.fakes.daemon import Daemon  # noqa: E402
-from tests.fakes.openai_server import CallTools, OpenAIServer, Say  # noqa: E402
-from tests.fakes.telegram_server import TelegramServer  # noqa: E402
+from tests.channels.webchat.conftest import QUIET, Visit, say, until  # noqa: E402 - as above
+from tests.fakes.daemon import Daemon  # noqa: E402 - as above
+from tests.fakes.openai_server import CallTools, OpenAIServer, Say  # noqa: E402 - as above
+from tests.fakes.telegram_server import TelegramServer  # noqa: E402 - as above
 
 HERE = Path(__file__).parent
 TOKEN = "123456:AAtest-token_of-the-right-form-000"
