@@ -48,7 +48,7 @@ def pack(data_dir: Path, name: str) -> bool:
     try:
         packer = zlib.compressobj(_LEVEL, wbits=_GZIP)
         pieces = (packer.compress(block) for block in _read(source))
-        _write_file(fresh, _followed_by(pieces, packer.flush), os.fstat(source).st_mtime_ns)
+        write_file(fresh, _followed_by(pieces, packer.flush), os.fstat(source).st_mtime_ns)
     finally:
         os.close(source)
     if not _begins_with(plain, fresh):
@@ -71,7 +71,7 @@ def unpack(data_dir: Path, name: str) -> bool | None:
         return None
     content = Content(packed)
     fresh = plain.with_name(f"{name}{_FRESH}")
-    _write_file(fresh, content.salvaged(), modified)
+    write_file(fresh, content.salvaged(), modified)
     os.rename(fresh, plain)
     sync_directory(plain.parent)
     if content.damage is None:
@@ -127,8 +127,8 @@ def make_folder(folder: Path) -> None:
         sync_directory(folder.parent)
 
 
-def _write_file(path: Path, pieces: Iterator[bytes], modified: int) -> None:
-    """Make a file of this content, on disk when this returns; `modified` in nanoseconds."""
+def write_file(path: Path, pieces: Iterator[bytes], modified: int) -> None:
+    """Make a file of this content, on disk when this returns; `modified` in nanoseconds. Raises `OSError`."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         for piece in pieces:
@@ -201,10 +201,11 @@ def opened(data_dir: Path, name: str) -> tuple[Transcript, DamagedArchive | None
             return Transcript(plain, writable=False), None  # the gateway has just brought it back
 
 
-def blocks(data_dir: Path, name: str) -> Iterator[bytes]:
+def blocks(data_dir: Path, name: str, on_rest: Callable[[bytes], object] | None = None) -> Iterator[bytes]:
     """The whole lines of a session, wherever it is, in blocks that end with a line. Raises as `opened`.
 
-    For those who look at everything there is: nothing is checked; a damaged archive ends early.
+    For those who look at everything there is: nothing is checked; a damaged archive ends early. `on_rest` is
+    told at the end what stands behind the last whole line, where anything does.
     """
     rest = b""
     for piece in _pieces(data_dir, name):
@@ -214,6 +215,8 @@ def blocks(data_dir: Path, name: str) -> Iterator[bytes]:
             rest = begun
         else:
             rest += piece
+    if rest and on_rest is not None:
+        on_rest(rest)
 
 
 def _pieces(data_dir: Path, name: str) -> Iterator[bytes]:

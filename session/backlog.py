@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 
 from msgspec.structs import replace
@@ -18,8 +17,10 @@ _RESULT = 2_000  # characters of a tool's result that are kept
 class Backlog:
     """The newest of them, oldest first: whole exchanges within both bounds, the newest whatever its size."""
 
+    __slots__ = ("_bytes", "_exchanges", "_messages")
+
     def __init__(self) -> None:
-        self._exchanges: deque[Exchange] = deque()
+        self._exchanges: list[Exchange] = []
         self._messages = self._bytes = 0
 
     def __iter__(self) -> Iterator[Exchange]:
@@ -31,7 +32,7 @@ class Backlog:
         self._exchanges.append(exchange)
         self._count(exchange, 1)
         while len(self._exchanges) > 1 and (self._messages > MESSAGES or self._bytes > BYTES):
-            self._count(self._exchanges.popleft(), -1)
+            self._count(self._exchanges.pop(0), -1)
 
     def discard(self, exchange: Exchange) -> None:
         """It was covered, or taken back."""

@@ -5,7 +5,6 @@ Restart and daily life go through the same `apply`, so that what a restart finds
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -42,11 +41,23 @@ class Attempt(NamedTuple):
 class Conversation:
     """The recent past of one session. `apply` must get every stored event, in order."""
 
+    __slots__ = (
+        "cursor",
+        "lasting",
+        "open",
+        "replies",
+        "running",
+        "seen",
+        "settings",
+        "unfinished_calls",
+        "window",
+    )
+
     def __init__(self, history_turns: int, *, push: bool = False) -> None:
         self.window = Window(history_turns)
         self.replies = Replies() if push else None  # of a channel that brings them by itself
         self.cursor: str | None = None  # after the last event applied
-        self.seen: OrderedDict[str, Seen] = OrderedDict()
+        self.seen: dict[str, Seen] = {}
         self.open: dict[str, User] = {}  # messages without an answer, in order
         self.running: Attempt | None = None
         self.unfinished_calls: dict[str, ToolCall] = {}
@@ -86,7 +97,7 @@ class Conversation:
     def _remember(self, id: str, seen: Seen) -> None:
         self.seen[id] = seen
         if len(self.seen) > 2 * REMEMBERED:
-            self.seen.popitem(last=False)
+            del self.seen[next(iter(self.seen))]
 
     def begin(self, attempt: Attempt) -> None:
         """A turn starts, or starts again; doing it twice changes nothing."""

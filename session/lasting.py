@@ -12,6 +12,8 @@ CARRIED = 128  # user messages after which such a fact is written again; half of
 class Lasting:
     """The newest `setting` of each key, `summary` and `address`. `apply` must get every event, in order."""
 
+    __slots__ = ("_facts", "_users")
+
     def __init__(self) -> None:
         self._users = 0  # messages so far
         self._facts: dict[tuple[str, str | None], tuple[int, System]] = {}  # since how many messages

@@ -84,10 +84,7 @@ def remove(data_dir: Path, session: SessionId) -> bool:
     folder, name = data_dir / "sessions", ids.file_name(session)
     archived = archive.path_of(data_dir, name)
     found = False
-    _remove_media(data_dir, session, name)
-    index = index_path(data_dir, session)
-    for derived in (index, index.with_name(f"{index.name}-journal")):
-        derived.unlink(missing_ok=True)
+    remove_derived(data_dir, session, _said(data_dir, session, name))
     beside = [*folder.glob(f"{name}.torn-*"), folder / f"{name}.new"]
     for path in [archived, archived.with_name(f"{archived.name}.new"), folder / name, *beside]:
         try:
@@ -102,19 +99,32 @@ def remove(data_dir: Path, session: SessionId) -> bool:
     return found
 
 
-def _remove_media(data_dir: Path, session: SessionId, name: str) -> None:
-    """Delete the files that came with the session's messages: `media/<provider>/<message id>.<ending>`."""
-    media = data_dir / "media" / ids.parse(session)[1].provider
-    if not media.is_dir():
-        return
+def remove_derived(data_dir: Path, session: SessionId, said: set[str]) -> None:
+    """Delete the search index, and the files that came with messages of these ids."""
+    index = index_path(data_dir, session)
+    for derived in (index, index.with_name(f"{index.name}-journal")):
+        derived.unlink(missing_ok=True)
+    media = _media(data_dir, session)
+    for path in media.iterdir() if media.is_dir() else ():
+        if path.name.partition(".")[0] in said:
+            path.unlink(missing_ok=True)
+
+
+def _media(data_dir: Path, session: SessionId) -> Path:
+    """Where `<message id>.<ending>` is what came with a message."""
+    return data_dir / "media" / ids.parse(session)[1].provider
+
+
+def _said(data_dir: Path, session: SessionId, name: str) -> set[str]:
+    """The ids of its messages, where files may have come with them."""
+    if not _media(data_dir, session).is_dir():
+        return set()
     try:
         opened, _ = archive.opened(data_dir, name)
     except FileNotFoundError:
-        return
+        return set()
     try:
-        said = {record.event.id for record in opened.backwards() if isinstance(record.event, User)}
+        messages = (record.event for record in opened.backwards() if isinstance(record.event, User))
+        return {message.id for message in messages if message.id}
     finally:
         opened.close()
-    for path in media.iterdir():
-        if path.name.partition(".")[0] in said:
-            path.unlink(missing_ok=True)

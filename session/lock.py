@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from session.errors import StoreLocked
@@ -41,3 +43,25 @@ class DirectoryLock:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+@contextmanager
+def reading(data_dir: Path) -> Iterator[None]:
+    """Keep writers out while something is read that must not change; raises `StoreLocked` where one is in.
+
+    Makes no file: where nobody has ever written, or only for somebody else to read, nobody is kept out.
+    """
+    try:
+        fd = os.open(data_dir / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        yield
+        return
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(fd, 200, 0).decode("utf-8", "replace").strip()
+            raise StoreLocked(str(data_dir), holder) from None
+        yield
+    finally:
+        os.close(fd)

@@ -6,34 +6,28 @@ Outside this module a session has no path, no offset and no descriptor: only its
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
-from session import archive, ids
+from session import archive, ids, probe
+from session.alone import Alone
+from session.appends import Append, fulfil, refuse
 from session.errors import BadEvent, SessionError, StorageError
-from session.events import Event, Record, User
+from session.events import Event, Record
 from session.files import OpenFiles
 from session.hints import OpenLog
 from session.ids import SessionId
 from session.listing import Entry, entries, id_of, remove
 from session.lock import DirectoryLock
+from session.protocols import Following
 from session.transcript import Transcript
 
 T = TypeVar("T")
-
-
-class _Append(NamedTuple):
-    batch: list[Event]
-    sync: bool
-    stored: asyncio.Future[list[Record]]
-    asked: float
 
 
 class Store:
@@ -54,7 +48,7 @@ class Store:
         self._hints = OpenLog(data_dir)
         self._hinting = asyncio.Lock()
         self._to_hint: set[str] = set()  # names whose appends wait for `_hinting`
-        self._queues: dict[str, list[_Append]] = {}
+        self._queues: dict[str, list[Append]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._pool = ThreadPoolExecutor(threads, "store")
         self._files = OpenFiles(self._sessions, self._pool, max_open)
@@ -73,6 +67,10 @@ class Store:
         except BaseException:
             self._lock.release()
             raise
+
+    async def open(self) -> None:
+        """`start`, as every store is begun."""
+        self.start()
 
     @property
     def rebuilt(self) -> bool:
@@ -113,7 +111,7 @@ class Store:
     # -- writing ---------------------------------------------------------------------------------
 
     def append(
-        self, session: SessionId, batch: list[Event], *, sync: bool = True
+        self, session: SessionId, batch: list[Event], *, sync: bool = True, leased: bool = False
     ) -> asyncio.Future[list[Record]]:
         """Store the events behind all earlier ones; the result comes when they are on disk.
 
@@ -122,7 +120,7 @@ class Store:
         """
         stored: asyncio.Future[list[Record]] = asyncio.get_running_loop().create_future()
         name = ids.file_name(session)
-        item = _Append(batch, sync, stored, perf_counter())
+        item = Append(batch, sync, leased, stored, perf_counter())
         if (queue := self._queues.get(name)) is not None:
             queue.append(item)
         else:
@@ -136,17 +134,17 @@ class Store:
             await self._store(name, session, items)
         del self._queues[name]
 
-    async def _store(self, name: str, session: SessionId, items: list[_Append]) -> None:
+    async def _store(self, name: str, session: SessionId, items: list[Append]) -> None:
         batch = [event for item in items for event in item.batch]
         sync = any(item.sync for item in items)
         try:
-            if any(map(_opens, batch)) and name not in self._hints.names:
+            if any(item.opens() for item in items) and name not in self._hints.names:
                 await self._hint(name)
             write = partial(_write, batch, sync)
             records, synced = await self._files.use(name, session, write, create=True)
         except BadEvent as error:
             if len(items) == 1:
-                self._refuse(items, error)
+                refuse(items, error)
                 return
             for item in items:  # the others have nothing to do with it
                 await self._store(name, session, [item])
@@ -155,22 +153,13 @@ class Store:
             if not isinstance(error, StorageError):
                 failed = StorageError(error.errno, error.strerror or str(error))
             self.fault = str(failed)
-            self._refuse(items, failed)
+            refuse(items, failed)
         except Exception as error:  # a defect of ours: whoever asked must hear of it and not wait
-            self._refuse(items, error)
+            refuse(items, error)
         else:
             self.fault = None
             self.timed([perf_counter() - item.asked for item in items], synced if sync else None)
-            for item in items:
-                mine, records = records[: len(item.batch)], records[len(item.batch) :]
-                if not item.stored.done():
-                    item.stored.set_result(mine)
-
-    def _refuse(self, items: list[_Append], error: Exception) -> None:
-        for item in items:
-            if not item.stored.done():
-                item.stored.set_exception(error)
-                item.stored.exception()  # whoever asked may be gone: that is no "exception never retrieved"
+            fulfil(items, records)
 
     async def _hint(self, name: str) -> None:
         self._to_hint.add(name)
@@ -191,27 +180,31 @@ class Store:
             if name not in self._hints.names:  # a newer hint must not be taken back
                 await self._run(self._hints.remove, name)
 
+    async def claim(self, session: SessionId) -> bool:
+        """Nobody else runs turns here."""
+        return True
+
+    async def release(self, session: SessionId) -> None:
+        """There is nobody to take it."""
+
+    def follow(
+        self,
+        session: SessionId,
+        after: str | None,
+        on_foreign: Callable[[list[Record]], None],
+        on_broken: Callable[[], None],
+    ) -> Following:
+        """Nobody else writes here."""
+        return Alone()
+
     async def probe(self) -> None:
         """Write a little and wait for the disk; clears or sets `fault`."""
         try:
-            await self._run(self._probe)
+            await self._run(probe.write, self.data_dir)
         except OSError as error:
             self.fault = f"{self.data_dir}: {error.strerror or error}"
         else:
             self.fault = None
-
-    def _probe(self) -> None:
-        path = self.data_dir / "probe"
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            if os.write(fd, bytes(4096)) != 4096:
-                raise OSError("short write")
-            os.fdatasync(fd)
-        finally:
-            os.close(fd)
-            path.unlink(missing_ok=True)
-        if not os.access(self._sessions, os.W_OK | os.X_OK):
-            raise OSError(errno.EACCES, "the folder `sessions` is gone, or may not be written to")
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -242,6 +235,15 @@ class Store:
     async def before(self, session: SessionId, cursor: str | None, limit: int) -> list[Record]:
         """Up to `limit` events, the newest of them the one that ends at the cursor; raises `BadCursor`."""
         return await self._read(session, lambda t: t.before(cursor, limit), [])
+
+    async def blocks(self, session: SessionId) -> AsyncIterator[bytes]:
+        """The whole lines of a session, in blocks that end with a line; nothing is checked."""
+        found = archive.blocks(self.data_dir, ids.file_name(session))
+        try:
+            while block := await self._run(next, found, b""):
+                yield block
+        except FileNotFoundError:
+            return
 
     async def listing(self) -> list[Entry]:
         """Every session, latest first."""
@@ -324,7 +326,3 @@ class Store:
 
 def _write(batch: list[Event], sync: bool, transcript: Transcript) -> tuple[list[Record], float]:
     return transcript.append(batch, sync=sync), transcript.sync_seconds
-
-
-def _opens(event: Event) -> bool:
-    return isinstance(event, User) and event.id is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 
 from session.backlog import Backlog
@@ -20,11 +19,14 @@ class Window:
     it goes to the `backlog`.
     """
 
+    # Lists, also in the backlog: they are short, and a deque's first block takes 600 bytes a session.
+    __slots__ = ("_exchanges", "_running", "backlog", "limit", "summary")
+
     def __init__(self, history_turns: int) -> None:
         self.summary: str | None = None  # of what was said before
         self.backlog = Backlog()
         self.limit = history_turns
-        self._exchanges: deque[Exchange] = deque()
+        self._exchanges: list[Exchange] = []
         self._running: dict[str, Exchange] = {}
 
     def begin(self, turn: str, messages: Iterable[User]) -> None:

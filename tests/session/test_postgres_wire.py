@@ -1,0 +1,119 @@
+"""What nodes say to each other, and what becomes of it where the connection breaks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from session import postgres_wire
+from session.protocols import NOTICE_BYTES
+from tests.fakes.postgres_server import PostgresServer, shared
+from tests.session.postgres_nodes import Node, nodes, until
+from tests.session.stores import HERE, note, user
+
+Pair = tuple[Node, Node]
+
+
+@pytest.fixture
+def url() -> str:
+    return shared().database()
+
+
+@pytest.fixture
+async def pair(url: str, tmp_path: Path) -> AsyncIterator[Pair]:
+    async with nodes(url, tmp_path, "a", "b") as (a, b):
+        yield a, b
+
+
+def cut(url: str) -> None:
+    """End all connections of a database."""
+    name = url.rpartition("/")[2]
+    shared().sql(f"select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}'")
+
+
+async def test_a_notice_reaches_whom_it_is_for(url: str, tmp_path: Path) -> None:
+    async with nodes(url, tmp_path, "a", "b", "c", connections=1) as (a, b, c):
+        a.store.notify(b.store.node, "for b")
+        a.store.notify(None, "for all")
+        b.store.notify(a.store.node, '{"text": "\\ud800"} for a')
+        b.store.notify(b.store.node, "for myself")
+        b.store.notify(987_654, "for nobody")
+        await until(lambda: len(a.heard) + len(b.heard) + len(c.heard) == 4)
+        assert a.heard == [(b.store.node, '{"text": "\\ud800"} for a')]
+        assert b.heard == [(a.store.node, "for b"), (a.store.node, "for all")]
+        assert c.heard == [(a.store.node, "for all")]
+
+
+async def test_notices_come_in_order_and_share_statements(pair: Pair) -> None:
+    a, b = pair
+    for number in range(3_000):
+        a.store.notify(None if number % 2 else b.store.node, str(number))
+    await until(lambda: len(b.heard) == 3_000)
+    assert b.heard == [(a.store.node, str(number)) for number in range(3_000)]
+
+
+async def test_a_notice_has_its_bounds(pair: Pair) -> None:
+    a, b = pair
+    a.store.notify(None, "x" * NOTICE_BYTES)
+    await until(lambda: b.heard)
+    for bad in ("x" * (NOTICE_BYTES + 1), "ä", "\0"):
+        with pytest.raises(ValueError, match="ASCII"):
+            a.store.notify(None, bad)
+
+
+async def test_too_many_notices_are_dropped_and_that_is_told(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_wire, "_WAITING", 100)
+    a, b = pair
+    for number in range(150):
+        a.store.notify(None, str(number))
+    await until(lambda: a.lost == 1)
+    a.store.notify(None, "after")
+    await until(lambda: b.heard and b.heard[-1][1] == "after")
+    assert len(b.heard) < 151
+
+
+async def test_connections_that_are_cut_are_made_anew(pair: Pair, url: str) -> None:
+    a, b = pair
+    before = [node.store.node for node in pair]
+    await a.store.append(HERE, [user("m")])
+    for count in (1, 2):
+        cut(url)
+        await until(lambda count=count: a.lost >= count and b.lost >= count)  # type: ignore[misc]
+        a.store.notify(b.store.node, f"{count}")
+        await until(lambda count=count: (a.store.node, f"{count}") in b.heard)  # type: ignore[misc]
+    assert [node.store.node for node in pair] == before
+    assert await a.store.append(HERE, [note("n")], leased=True)  # nobody was away for long
+
+
+async def test_everything_returns_when_the_server_does(tmp_path: Path) -> None:
+    server = PostgresServer(durable=True).start()
+    try:
+        async with nodes(server.database(), tmp_path, "a", "b") as (a, b):
+            stored = await a.store.append(HERE, [user("m")])
+            heard = a.follow(HERE, stored[-1].cursor)
+            for end in (server.stop, server.kill):
+                lost = a.lost, b.lost
+                await asyncio.to_thread(end)
+                await until(lambda: a.store.fault and b.store.fault)
+                assert "PostgreSQL at 127.0.0.1" in (a.store.fault or "")
+                await a.store.probe()
+                assert a.store.fault
+                a.store.notify(None, "nobody can hear this")
+                await asyncio.to_thread(server.start)
+                await until(lambda lost=lost: a.lost > lost[0] and b.lost > lost[1])  # type: ignore[misc]
+                await a.store.probe()
+                assert a.store.fault is None
+                await b.store.append(HERE, [note(end.__name__)])
+                await until(lambda: a.woken)
+                await heard.following.catch_up()
+                a.woken.clear()
+            assert heard.texts == ["stop", "kill"]
+            assert heard.broken == 0
+            assert len(await a.store.nodes()) == 2
+    finally:
+        server.close()
