@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from channels.telegram.dead_letters import DeadLetters
 from channels.telegram.delivery import Deliveries
 from channels.telegram.intake import Intake, Parts
 from channels.telegram.media import Media
+from channels.telegram.moves import FILE as MOVES
 from channels.telegram.moves import Moves
 from channels.telegram.pairing import Pairing
 from channels.telegram.people import People
@@ -27,6 +29,7 @@ from channels.telegram.polling import LONG_POLL, Poller, PollRequest
 from channels.telegram.reach import Reach
 from channels.telegram.sending import connect
 from channels.telegram.settings import Settings
+from channels.telegram.shared import Common, journal
 from channels.telegram.webhook import Webhook
 from channels.telegram.welcome import Welcome
 
@@ -44,7 +47,8 @@ _NOT_YET = 503
 class TelegramChannel:
     """A `channels.base.Channel`. `commands` are names and summaries; `clock` counts seconds that never jump.
 
-    `run` takes in what people send, by polling or by webhook; `courier` brings the answers.
+    `run` takes in what people send, by polling or by webhook; `courier` brings the answers. `common`: what
+    several nodes of one bot share, `pairing` among it; one of them polls, or sees to the webhook, for all.
     """
 
     name = "telegram"
@@ -56,6 +60,7 @@ class TelegramChannel:
         data_dir: Path,
         pairing: Pairing,
         commands: Sequence[tuple[str, str]],
+        common: Common | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -72,7 +77,8 @@ class TelegramChannel:
         self._bot = connect(settings.bot_token, settings.api_url, self._polling)
         self.courier = Deliveries(self._bot, streaming=settings.streaming, clock=clock, sleep=sleep)
         self._reach = Reach(settings.bot_token, clock, sleep)
-        self._moves = Moves(data_dir)
+        self._moves = Moves(journal(common, data_dir, MOVES))
+        self._common = common
         self._people = People(settings.allow, pairing, self._moves.origin)
         self._pairing = pairing
         self._media = Media(data_dir, self._bot, settings.media_limit, self._say, self._reach)
@@ -86,20 +92,36 @@ class TelegramChannel:
             self._say,
             self._press,
             self.courier.asked_later,
+            self._refresh,
             settings.group_context,
         )
         self._webhook: Webhook | None = None  # set while the channel runs in that mode
+        self._stands_by = False  # while another node polls, or sees to the webhook
         self._notices: set[asyncio.Task[None]] = set()
 
     @property
     def health(self) -> str | None:
         """Why the channel does not work now, None while it does."""
+        if self._stands_by:
+            return None
         return self._reach.fault or (self._webhook.fault if self._webhook else None)
 
     @property
+    def note(self) -> str | None:
+        """What operators may wonder at while all is well."""
+        holder = self._common.duty.holder if self._common else None
+        if not self._stands_by or holder is None:
+            return None
+        done = "polling is done" if self.webhook_path is None else "the webhook is seen to"
+        return f"{done} by node {holder}"
+
+    @property
     def age(self) -> float:
-        """Seconds since Telegram last answered a poll (in webhook mode, a look at the webhook)."""
-        return self._reach.age
+        """Seconds since Telegram last answered a poll (in webhook mode, a look at the webhook).
+
+        0 while another node sees to that.
+        """
+        return 0.0 if self._stands_by else self._reach.age
 
     @property
     def figures(self) -> dict[str, float | str | None]:
@@ -112,6 +134,7 @@ class TelegramChannel:
             "floods": courier.floods,
             "dead_letters": self.dead_letters.count,
             "poll_age_seconds": round(self.age, 1),
+            "note": self.note,
             "last_failure": courier.failures[-1].reason if courier.failures else None,
         }
 
@@ -130,7 +153,7 @@ class TelegramChannel:
         self._reach.begin()
         chores: list[asyncio.Task[None]] = []
         try:
-            await asyncio.to_thread(self._moves.load)
+            await asyncio.to_thread(self._load)
             await self._bot.request.initialize()
             await self._polling.initialize()
             me = await self._reach.insist(self._bot.get_me)
@@ -138,7 +161,7 @@ class TelegramChannel:
             chores = [asyncio.create_task(self._chore(chore)) for chore in work]
             await self._serve(self._intake(me), ready)
         finally:
-            self._webhook = None
+            self._webhook, self._stands_by = None, False
             for chore in chores:
                 chore.cancel()
             await asyncio.gather(*chores, return_exceptions=True)
@@ -160,22 +183,51 @@ class TelegramChannel:
         return Intake(adapter, self._parts, self._clock)
 
     async def _serve(self, intake: Intake, ready: Callable[[], None]) -> None:
-        settings, bot = self._settings, self._bot
-        if self.webhook_path is not None:
-            url = (settings.webhook_url or "").rstrip("/") + self.webhook_path
-            self._webhook = Webhook(bot, url, settings.webhook_secret, intake.take, self._reach)
-            await self._webhook.run(ready)
-        else:
-            await self._reach.insist(bot.delete_webhook)  # what waits is kept: nothing is dropped
-            poller = Poller(
-                self._polling,
-                f"{settings.api_url.rstrip('/')}/bot{settings.bot_token}",
-                intake.take,
-                self._reach,
-                bot.delete_webhook,
-                long_poll=self._long_poll,
-            )
+        work = self._brought(intake, ready) if self.webhook_path else self._polled(intake, ready)
+        if self._common is None:
+            await work()
+            return
+        self._stands_by = True
+        ready()  # it is well served by whichever node does the work, and by us once that dies
+        await self._common.duty.hold(partial(self._on_duty, work))
+
+    async def _on_duty(self, work: Callable[[], Awaitable[None]]) -> None:
+        self._reach.begin()
+        self._stands_by = False
+        try:
+            await work()
+        finally:
+            self._stands_by = True
+
+    def _brought(self, intake: Intake, ready: Callable[[], None]) -> Callable[[], Awaitable[None]]:
+        settings = self._settings
+        url = (settings.webhook_url or "").rstrip("/") + (self.webhook_path or "")
+        self._webhook = Webhook(self._bot, url, settings.webhook_secret, intake.take, self._reach)
+        return partial(self._webhook.run, ready)
+
+    def _polled(self, intake: Intake, ready: Callable[[], None]) -> Callable[[], Awaitable[None]]:
+        async def work() -> None:
+            await self._reach.insist(self._bot.delete_webhook)  # what waits is kept: nothing is dropped
             await poller.run(ready)
+
+        settings = self._settings
+        poller = Poller(
+            self._polling,
+            f"{settings.api_url.rstrip('/')}/bot{settings.bot_token}",
+            intake.take,
+            self._reach,
+            self._bot.delete_webhook,
+            long_poll=self._long_poll,
+        )
+        return work
+
+    def _load(self) -> None:
+        self._moves.load()
+        self._pairing.refresh()
+
+    async def _refresh(self) -> None:
+        if self._common is not None:
+            await asyncio.to_thread(self._load)
 
     async def _chore(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
@@ -203,15 +255,17 @@ class TelegramChannel:
         try:
             while await approved.wait():
                 approved.clear()
-                try:
-                    peers = await asyncio.to_thread(self._pairing.to_tell)
-                except OSError as error:
-                    log.warning("whoever was let in is not told yet", why=str(error))
-                    continue
-                for peer in peers:
-                    self._say(of_peer(peer), self._parts.welcome.admitted(peer))
+                for peer in self._pairing.to_tell():
+                    self._in_background(self._welcome(peer))
         finally:
             self._pairing.on_approved = None
+
+    async def _welcome(self, peer: str) -> None:
+        await self.courier.say(of_peer(peer), self._parts.welcome.admitted(peer))
+        try:
+            await asyncio.to_thread(self._pairing.told, peer)
+        except OSError as error:
+            log.warning("a guest will be welcomed again at the next start", peer=peer, why=str(error))
 
     async def _close(self) -> None:
         if self._notices:

@@ -67,7 +67,8 @@ class Deliveries:
 
     def attend(self, session: Session) -> None:
         """Bring what is undelivered of the session, and from now on what its turns say; returns at once."""
-        self.dismiss(session.id)
+        if desk := self._desks.pop(session.id, None):
+            desk.leave()
         try:
             self._desks[session.id] = Desk(session, self._sending, self._streaming, self._told)
         except BadPeer as error:
@@ -76,7 +77,7 @@ class Deliveries:
     def dismiss(self, session: SessionId) -> None:
         """Let go of the session; one that is not attended does no harm."""
         if desk := self._desks.pop(session, None):
-            desk.leave()
+            desk.stop()
 
     async def say(self, chat: Chat, text: str, reply_to: int | None = None) -> None:
         """Send a notice as it is written: an answer to a command, a sentence about pairing.

@@ -65,6 +65,12 @@ class Desk:
         if self.worker and reply and not reply.over:
             self.worker.cancel()
 
+    def stop(self) -> None:
+        """Bring nothing more, what is over neither: it is not for us."""
+        self.leave()
+        if self.worker:
+            self.worker.cancel()
+
     def _hear(self, update: Update) -> None:
         self.asking.hear(update)
         match update:

@@ -119,10 +119,15 @@ def classify(error: TelegramError, secret: str) -> NotDone:
         for foreign, pattern, kind in _TABLE
         if isinstance(error, foreign) and re.search(pattern, text, re.IGNORECASE)
     )
-    done = kind(error.message.replace(secret, "<token>")[:_LONGEST_REASON])
+    done = kind(without(secret, error.message)[:_LONGEST_REASON])
     if isinstance(error, RetryAfter):
         wait = error.retry_after  # seconds or a timedelta, by the environment's PTB_TIMEDELTA
         done.retry_after = wait.total_seconds() if isinstance(wait, timedelta) else float(wait)
     elif isinstance(error, ChatMigrated):
         done.chat_id = error.new_chat_id
     return done
+
+
+def without(secret: str, text: str) -> str:
+    """A text that may repeat the token, of which the library may have made all letters small."""
+    return re.sub(re.escape(secret), "<token>", text, flags=re.IGNORECASE)

@@ -6,7 +6,7 @@ import asyncio
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, assert_never
 from weakref import WeakValueDictionary
@@ -62,6 +62,7 @@ class Parts(NamedTuple):
     say: Say
     press: Press
     asked_later: Callable[[SessionId, int], bool]  # than this message of the session's chat
+    refresh: Callable[[], Awaitable[None]]  # takes in what other nodes know now; raises `OSError`
     context: int = 0
 
 
@@ -80,6 +81,11 @@ class Intake:
 
     async def take(self, updates: Sequence[Any]) -> list[bool]:
         """Take in updates, each chat's in their order, the chats side by side; True for what is done with."""
+        try:
+            await self._parts.refresh()
+        except OSError as error:
+            log.warning("updates wait: it cannot be read now who may talk", why=str(error))
+            return [False] * len(updates)
         for update in updates:
             self._adapter.lane(update)  # a group may have moved in the middle of them
         lanes: dict[int | None, list[int]] = {}

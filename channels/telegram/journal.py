@@ -16,21 +16,31 @@ Fact = dict[str, Any]
 class Journal:
     """Append-only JSONL. Every method waits for the disk and may be called from any thread."""
 
+    compact_at = 2000  # lines
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.Lock()
+        self._told = False
 
     def read(self) -> list[Fact]:
         """Every whole line, oldest first; what a crash tore is passed over. Raises `OSError`."""
         try:
-            raw = self.path.read_bytes()
+            return facts_of(self.path.read_bytes())
         except FileNotFoundError:
             return []
-        return [fact for line in raw.split(b"\n") if (fact := _fact(line)) is not None]
 
-    def append(self, fact: Mapping[str, Any]) -> None:
-        """Add a line; it is on disk when this returns. Raises `OSError` and leaves nothing behind then."""
-        line = _line(fact)
+    def news(self) -> list[Fact] | None:
+        """The same at the first call, None from then on: nobody else adds to the file. Raises `OSError`."""
+        if self._told:
+            return None
+        facts = self.read()
+        self._told = True
+        return facts
+
+    def append(self, *facts: Mapping[str, Any]) -> None:
+        """Add lines; they are on disk when this returns. Raises `OSError` and leaves nothing behind then."""
+        line = b"".join(map(line_of, facts))
         with self._lock:
             fresh = not self.path.exists()
             descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -47,12 +57,17 @@ class Journal:
         with self._lock:
             descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             try:
-                _write(descriptor, b"".join(map(_line, facts)))
+                _write(descriptor, b"".join(map(line_of, facts)))
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
             os.replace(beside, self.path)
             _sync_folder(self.path.parent)
+
+
+def facts_of(raw: bytes) -> list[Fact]:
+    """Every whole line that is a fact."""
+    return [fact for line in raw.split(b"\n") if (fact := _fact(line)) is not None]
 
 
 def _fact(line: bytes) -> Fact | None:
@@ -63,7 +78,8 @@ def _fact(line: bytes) -> Fact | None:
     return fact if isinstance(fact, dict) else None
 
 
-def _line(fact: Mapping[str, Any]) -> bytes:
+def line_of(fact: Mapping[str, Any]) -> bytes:
+    """The fact as a line."""
     text = json.dumps(fact, ensure_ascii=False, separators=(",", ":"))
     return text.encode("utf-8", "backslashreplace") + b"\n"  # lone surrogates become JSON's escapes
 

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
+import threading
 
 from channels.telegram.journal import Journal
+from channels.telegram.shared import Overtaken, SharedJournal
 
 FILE = "telegram-moves.jsonl"
 
 
 class Moves:
-    """From a supergroup's id to the id that its group had. The file has `{"from", "to"}` for each move."""
+    """From a supergroup's id to the id that its group had. The journal has `{"from", "to"}` for each move."""
 
-    def __init__(self, data_dir: Path) -> None:
-        self._journal = Journal(data_dir / FILE)
+    def __init__(self, journal: Journal | SharedJournal) -> None:
+        self._journal = journal
+        self._lock = threading.Lock()
         self._origins: dict[int, int] = {}
         self._kept: dict[int, int] = {}
 
     def load(self) -> None:
-        """Read what is known; raises `OSError`."""
-        for fact in self._journal.read():
+        """Read what is known; waits for it, and raises `OSError`."""
+        with self._lock:
+            self._load()
+
+    def _load(self) -> None:
+        for fact in self._journal.news() or ():
             if isinstance(old := fact.get("from"), int) and isinstance(new := fact.get("to"), int):
                 self._origins[new] = self._kept[new] = old
 
@@ -40,5 +46,14 @@ class Moves:
     async def keep(self, old: int, new: int) -> None:
         """Remember the move for good; raises `OSError`."""
         if self._kept.get(new) != old:
-            await asyncio.to_thread(self._journal.append, {"from": old, "to": new})
-            self._origins[new] = self._kept[new] = old
+            await asyncio.to_thread(self._keep, old, new)
+
+    def _keep(self, old: int, new: int) -> None:
+        with self._lock:
+            while self._kept.get(new) != old:
+                try:
+                    self._journal.append({"from": old, "to": new})
+                except Overtaken:
+                    self._load()
+                else:
+                    self._origins[new] = self._kept[new] = old

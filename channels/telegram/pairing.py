@@ -6,12 +6,14 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, TypeVar
 
 from channels.errors import ChannelError
 from channels.telegram.journal import Fact, Journal
+from channels.telegram.shared import Overtaken, SharedJournal
+
+T = TypeVar("T")
 
 FILE = "telegram-pairing.jsonl"
 LIFETIME = 3600.0  # seconds that a code is good for
@@ -20,7 +22,6 @@ GUESSES = 10  # wrong codes in `_GUESSING` seconds
 _GUESSING = 600.0
 _AGAIN = 60.0  # seconds in which a chat gets no second code: what it was told is still on its screen
 _OPEN_AT_ALL = 1000
-_COMPACT_AT = 2000  # lines
 _ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"  # without what is mistaken for something else
 _LENGTH = 6
 _NAME = 64
@@ -52,53 +53,131 @@ class Guest(NamedTuple):
     since: float
 
 
-class Pairing:
-    """The approvals and the open codes, kept in one file by `path`; `clock` gives Unix seconds.
+class _Book:
+    """What the facts so far come to."""
 
-    Methods that change something wait for the disk, raise `OSError`, and may be called from any thread.
+    def __init__(self, facts: Iterable[Fact] = ()) -> None:
+        self.guests: dict[str, Guest] = {}
+        self.codes: dict[str, Code] = {}
+        self.untold: set[str] = set()  # guests that do not know it yet
+        for fact in facts:
+            self.apply(fact)
+
+    def apply(self, fact: Fact) -> None:
+        match fact:
+            case {
+                "knock": str(peer),
+                "code": str(code),
+                "name": str(name),
+                "expires": int() | float() as end,
+            }:
+                self.codes[code] = Code(code, peer, name, end)
+            case {"approve": str(peer), "name": str(name), "since": int() | float() as since}:
+                self.guests[peer] = Guest(peer, name, since)
+                if fact.get("untold"):
+                    self.untold.add(peer)
+                self.codes = {text: code for text, code in self.codes.items() if code.peer != peer}
+            case {"revoke": str(peer)}:
+                self.guests.pop(peer, None)
+                self.untold.discard(peer)
+            case {"told": str(peer)}:
+                self.untold.discard(peer)
+
+    def expire(self, now: float) -> None:
+        # Also what a clock that was set back makes last too long.
+        self.codes = {text: code for text, code in self.codes.items() if now < code.expires <= now + LIFETIME}
+
+    def facts(self) -> list[Fact]:
+        """As few as come to the same."""
+        codes = [
+            {"knock": code.peer, "code": code.code, "name": code.name, "expires": code.expires}
+            for code in self.codes.values()
+        ]
+        guests = [
+            {"approve": g.peer, "name": g.name, "since": g.since, "untold": g.peer in self.untold}
+            for g in self.guests.values()
+        ]
+        return [*guests, *codes]
+
+
+class Pairing:
+    """The approvals and the open codes, kept in one journal; `clock` gives Unix seconds.
+
+    `refresh` before anything else. Methods that change something wait for the disk or the store, raise
+    `OSError`, and may be called from any thread (with a `SharedJournal`, not from the loop's).
     """
 
-    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
-        self._journal = Journal(path)
+    def __init__(self, journal: Journal | SharedJournal, clock: Callable[[], float] = time.time) -> None:
+        self._journal = journal
         self._clock = clock
         self._lock = threading.Lock()
-        self._guests: dict[str, Guest] = {}
-        self._codes: dict[str, Code] = {}
+        self._book = _Book()  # exchanged at one stroke: `approved` is asked by other threads meanwhile
         self._told: set[str] = set()  # codes that strangers were told in this life
-        self._untold: set[str] = set()  # guests that do not know it yet
+        self._telling: set[str] = set()  # guests that this life is telling that they were let in
         self._wrong: deque[float] = deque(maxlen=GUESSES)
         self.on_approved: Callable[[], object] | None = None  # set by the channel; called from any thread
-        facts = self._journal.read()
+
+    def refresh(self) -> None:
+        """Take in what is kept, and was changed by other nodes; raises `OSError`."""
+        with self._lock:
+            self._renew()
+
+    def _renew(self) -> None:
+        if (facts := self._journal.news()) is None:
+            return
+        book = _Book(facts)
+        if len(facts) >= self._journal.compact_at:
+            book.expire(self._clock())
+            try:
+                self._journal.replace(book.facts())
+            except Overtaken:
+                pass  # the facts stay as they are until somebody has the time
+        self._book = book
+
+    def _decided(self, decide: Callable[[], T]) -> T:
+        """What is decided, and recorded, on facts that no other node has changed meanwhile."""
+        with self._lock:
+            while True:
+                self._renew()
+                now = self._clock()
+                self._book.expire(now)
+                self._told &= self._book.codes.keys()
+                try:
+                    return decide()
+                except Overtaken:
+                    continue
+
+    def _record(self, *facts: Fact) -> None:
+        self._journal.append(*facts)
         for fact in facts:
-            self._apply(fact)
-        if len(facts) >= _COMPACT_AT:
-            self._compact()
+            self._book.apply(fact)
 
     # -- strangers -------------------------------------------------------------------------------
 
     def knock(self, peer: str, name: str) -> Code | None:
         """A new code for a stranger; None for one that has enough of them, or got one just now."""
-        with self._lock:
-            now = self._clock()
-            self._expire(now)
-            mine = [code for code in self._codes.values() if code.peer == peer]
-            if fresh := next((code for code in mine if code.expires - LIFETIME > now - _AGAIN), None):
-                # An earlier life may have ended between the code and the message that tells it.
-                return None if fresh.code in self._told else self._tell(fresh)
-            if len(mine) >= OPEN_PER_CHAT or len(self._codes) >= _OPEN_AT_ALL:
-                return None
-            text = "".join(secrets.choice(_ALPHABET) for _ in range(_LENGTH))
-            code = Code(text, peer, " ".join(name.split())[:_NAME], now + LIFETIME)
-            self._record({"knock": peer, "code": text, "name": code.name, "expires": code.expires})
-            return self._tell(code)
+        return self._decided(lambda: self._knock(peer, name, self._clock()))
+
+    def _knock(self, peer: str, name: str, now: float) -> Code | None:
+        codes = self._book.codes
+        mine = [code for code in codes.values() if code.peer == peer]
+        if fresh := next((code for code in mine if code.expires - LIFETIME > now - _AGAIN), None):
+            # An earlier life may have ended between the code and the message that tells it.
+            return None if fresh.code in self._told else self._tell(fresh)
+        if len(mine) >= OPEN_PER_CHAT or len(codes) >= _OPEN_AT_ALL:
+            return None
+        text = "".join(secrets.choice(_ALPHABET) for _ in range(_LENGTH))
+        code = Code(text, peer, " ".join(name.split())[:_NAME], now + LIFETIME)
+        self._record({"knock": peer, "code": text, "name": code.name, "expires": code.expires})
+        return self._tell(code)
 
     def _tell(self, code: Code) -> Code:
         self._told.add(code.code)
         return code
 
     def approved(self, peer: str) -> bool:
-        """Whether the owner has let this peer in."""
-        return peer in self._guests
+        """Whether the owner has let this peer in, as far as the last `refresh` knows."""
+        return peer in self._book.guests
 
     # -- the owner -------------------------------------------------------------------------------
 
@@ -107,88 +186,55 @@ class Pairing:
 
         Raises `TooManyGuesses`.
         """
-        with self._lock:
-            now = self._clock()
-            self._expire(now)
-            if len(self._wrong) == GUESSES and (left := self._wrong[0] + _GUESSING - now) > 0:
-                raise TooManyGuesses(left)
-            found = self._codes.get(code.strip().replace("-", "").upper())
-            if found is None:
-                self._wrong.append(now)
-                return None
-            self._record({"approve": found.peer, "name": found.name, "since": now, "untold": True})
+        try:
+            peer = self._decided(lambda: self._approve(code, self._clock()))
+        except OSError:
+            self._ring()  # a store that did not answer may have taken it all the same
+            raise
+        if peer is not None:
+            self._ring()
+        return peer
+
+    def _ring(self) -> None:
         if self.on_approved:
             self.on_approved()
+
+    def _approve(self, code: str, now: float) -> str | None:
+        if len(self._wrong) == GUESSES and (left := self._wrong[0] + _GUESSING - now) > 0:
+            raise TooManyGuesses(left)
+        found = self._book.codes.get(code.strip().replace("-", "").upper())
+        if found is None:
+            self._wrong.append(now)
+            return None
+        self._record({"approve": found.peer, "name": found.name, "since": now, "untold": True})
         return found.peer
 
     def to_tell(self) -> list[str]:
-        """The peers that were let in and do not know it; each is given out once, also over a restart."""
+        """The peers that were let in and do not know it; each is given out once in a life."""
         with self._lock:
-            peers = sorted(self._untold)
-            for peer in peers:
-                self._record({"told": peer})
+            self._telling &= self._book.untold
+            peers = sorted(self._book.untold - self._telling)
+            self._telling.update(peers)
             return peers
+
+    def told(self, peer: str) -> None:
+        """It knows now. Behind the message, not before: a crash between the two tells it twice, not never."""
+        self._decided(lambda: self._record({"told": peer}) if peer in self._book.untold else None)
 
     def revoke(self, peer: str) -> bool:
         """Let a peer in no more; False where it was not let in."""
-        with self._lock:
-            if peer not in self._guests:
-                return False
-            self._record({"revoke": peer})
-            return True
+        return self._decided(lambda: self._revoke(peer))
+
+    def _revoke(self, peer: str) -> bool:
+        if peer not in self._book.guests:
+            return False
+        self._record({"revoke": peer})
+        return True
 
     def waiting(self) -> list[Code]:
         """The codes that are open, oldest first."""
-        with self._lock:
-            self._expire(self._clock())
-            return list(self._codes.values())
+        return self._decided(lambda: list(self._book.codes.values()))
 
     def all(self) -> list[Guest]:
         """Everybody whom the owner has let in, oldest first."""
-        with self._lock:
-            return list(self._guests.values())
-
-    # -- the file --------------------------------------------------------------------------------
-
-    def _record(self, fact: Fact) -> None:
-        self._journal.append(fact)
-        self._apply(fact)
-
-    def _apply(self, fact: Fact) -> None:
-        match fact:
-            case {
-                "knock": str(peer),
-                "code": str(code),
-                "name": str(name),
-                "expires": int() | float() as end,
-            }:
-                self._codes[code] = Code(code, peer, name, end)
-            case {"approve": str(peer), "name": str(name), "since": int() | float() as since}:
-                self._guests[peer] = Guest(peer, name, since)
-                if fact.get("untold"):
-                    self._untold.add(peer)
-                self._codes = {text: code for text, code in self._codes.items() if code.peer != peer}
-            case {"revoke": str(peer)}:
-                self._guests.pop(peer, None)
-                self._untold.discard(peer)
-            case {"told": str(peer)}:
-                self._untold.discard(peer)
-
-    def _expire(self, now: float) -> None:
-        # Also what a clock that was set back makes last too long.
-        self._codes = {
-            text: code for text, code in self._codes.items() if now < code.expires <= now + LIFETIME
-        }
-        self._told &= self._codes.keys()
-
-    def _compact(self) -> None:
-        self._expire(self._clock())
-        codes = [
-            {"knock": code.peer, "code": code.code, "name": code.name, "expires": code.expires}
-            for code in self._codes.values()
-        ]
-        guests = [
-            {"approve": g.peer, "name": g.name, "since": g.since, "untold": g.peer in self._untold}
-            for g in self._guests.values()
-        ]
-        self._journal.replace([*guests, *codes])
+        return self._decided(lambda: list(self._book.guests.values()))

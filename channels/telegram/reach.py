@@ -13,6 +13,8 @@ from typing import NamedTuple, TypeVar
 import structlog
 from telegram.error import BadRequest, Conflict, Forbidden, InvalidToken, RetryAfter, TelegramError
 
+from channels.telegram.errors import without
+
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
@@ -138,7 +140,7 @@ class Reach:
     def clean(self, error: BaseException) -> str:
         """An error's own words without the token, which the library's may hold; short, and one line."""
         text = error.message if isinstance(error, TelegramError) else f"{type(error).__name__} {error}"
-        text = _TOKEN.sub("<token>", _PAGE.sub("", text).replace(self._token, "<token>"))
+        text = _TOKEN.sub("<token>", without(self._token, _PAGE.sub("", text)))
         return " ".join(text.split())[:_REASON] or type(error).__name__
 
 

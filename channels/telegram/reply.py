@@ -23,6 +23,7 @@ from channels.telegram.errors import Moved, NoSuchMessage, NoSuchThread, NotDone
 from channels.telegram.formatted import Formatted
 from channels.telegram.said import Said, whole
 from channels.telegram.sending import Sending
+from session.errors import LeaseLost
 from session.events import System
 
 log = structlog.get_logger(__name__)
@@ -219,3 +220,6 @@ class Reply:
             except Refused as refused:
                 log.warning("a delivery waits for the disk", turn=self.turn, reason=refused.public)
                 await self._sending.sleep(_RECORD_AGAIN)
+            except LeaseLost:
+                log.warning("another gateway brings the reply: it may come twice", turn=self.turn)
+                return None

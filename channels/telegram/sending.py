@@ -229,6 +229,8 @@ class Sending:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
             await asyncio.wait({task})
+            if not task.cancelled():
+                task.exception()  # nobody is there any more to hear of it
             raise
 
     def abort(self) -> None:

@@ -1,13 +1,14 @@
 """The Telegram channel inside a real daemon: by webhook, and what operators see of it."""
 
-import asyncio
 import json
+import re
 import socket
 
 from aiohttp import ClientSession
 
 from channels.telegram.settings import Settings
 from tests.conftest import Daemons
+from tests.fakes.daemon import ROOT
 from tests.fakes.openai_server import OpenAIServer
 from tests.fakes.telegram_server import TelegramServer
 from tests.gateway.verbs.lunar import lunar
@@ -87,6 +88,48 @@ async def test_a_stranger_is_let_in_and_out_by_the_command_line(
         assert (await pairing("revoke", "user:7"))[0] == 1
         said = len(openai.requests)
         hao.says("Still?")
-        await asyncio.wait_for(telegram.until(lambda: len(hao.chat.texts()) == 4, timeout=15), 20)
-        assert "/approve" in hao.chat.texts()[-1]
+        await telegram.until(lambda: "/approve" in hao.chat.texts()[-1], timeout=15)
         assert len(openai.requests) == said
+
+
+HELD_IMPORT = """
+import importlib, os, time
+
+load = importlib.import_module
+
+
+def held(name, package=None):
+    while name == "channels.telegram.channel" and not os.path.exists(os.environ["TELEGRAM_MAY_LOAD"]):
+        time.sleep(0.01)
+    return load(name, package)
+
+
+importlib.import_module = held
+"""
+
+
+async def test_an_approval_right_after_the_start_waits_for_the_channel(
+    daemons: Daemons, openai: OpenAIServer
+) -> None:
+    async with TelegramServer(TOKEN) as telegram:
+        daemon = daemons(
+            server=openai,
+            TELEGRAM_BOT_TOKEN=TOKEN,
+            LUNAR_CHANNELS__TELEGRAM__API_URL=telegram.api_url,
+        )
+        await daemon.start()
+        hao = telegram.user(7, "Hao")
+        hao.says("Hello?")
+        await telegram.until(lambda: bool(hao.chat.texts()), timeout=15)
+        (code,) = re.findall(r"/approve (\S+)", hao.chat.texts()[0])
+        await daemon.kill()
+        held, may_load = daemon.folder / "held", daemon.folder / "may-load"
+        held.mkdir()
+        (held / "sitecustomize.py").write_text(HELD_IMPORT, encoding="utf-8")
+        await daemon.start(PYTHONPATH=f"{held}:{ROOT}", TELEGRAM_MAY_LOAD=str(may_load))
+        owner, other = await daemon.client("owner"), await daemon.client("other")
+        await owner.send("message", id="c1", text=f"/approve {code}")
+        await other.ask("The gateway serves the others meanwhile.")
+        may_load.touch()
+        assert (await owner.until("notice", id="c1"))["text"] == "user:7 may talk from now on."
+        await telegram.until(lambda: "You may talk to me now." in hao.chat.texts()[-1], timeout=15)

@@ -10,17 +10,18 @@ from typing import Any
 from channels.base import Answer, Delivery, InboundMessage, Receipt, Sent, Update
 from channels.errors import Refused
 from channels.telegram.channel import TelegramChannel
+from channels.telegram.journal import Journal
 from channels.telegram.pairing import FILE, Pairing
 from channels.telegram.settings import Settings
 from session.events import Event, Record, System, User, encode
 from session.ids import AgentId, Peer, SessionId
-from tests.channels.telegram.stage import FakeWatch, Time, until
+from tests.channels.telegram.stage import FakeWatch, NotOfTelegram, Time, until
 from tests.fakes.telegram_server import TelegramServer
 
 COMMANDS = (("new", "begin a new conversation"), ("help", "list the commands"))
 
 
-class Transcript:
+class Transcript(NotOfTelegram):
     """A `channels.base.Session` on a list of events."""
 
     agent = AgentId("main")
@@ -50,25 +51,10 @@ class Transcript:
     def watch(self, update: Callable[[Update], None]) -> FakeWatch:
         raise NotImplementedError
 
-    async def submit(self, id: str, text: str) -> Receipt | Answer:
-        raise NotImplementedError
-
-    async def retry(self, id: str, of: str) -> Receipt:
-        raise NotImplementedError
-
-    def stop(self) -> bool:
-        raise NotImplementedError
-
-    async def approve(self, call_id: str, allow: bool) -> None:
-        raise NotImplementedError
-
     def undelivered(self) -> list[Delivery]:
         raise NotImplementedError
 
     def sent(self, turn: str) -> list[Sent]:
-        raise NotImplementedError
-
-    async def after(self, cursor: str | None, limit: int, until: str | None) -> list[Record]:
         raise NotImplementedError
 
 
@@ -152,7 +138,7 @@ class House:
         self.folder = folder
         self.ledger = Ledger()
         self.readied = 0
-        self.pairing = Pairing(folder / FILE, time)
+        self.pairing = Pairing(Journal(folder / FILE), time)
         given = {"allow": ("7", "8", "9", "-100")} | settings
         self.settings = Settings(bot_token=server.token, api_url=server.api_url, **given)
         self.channel = self._made()
@@ -172,7 +158,7 @@ class House:
 
     async def start(self, *, wait: bool = True) -> None:
         """A new channel, as after a restart of the process."""
-        self.pairing = Pairing(self.folder / FILE, self.time)
+        self.pairing = Pairing(Journal(self.folder / FILE), self.time)
         self.channel, before = self._made(), self.readied
         self.task = asyncio.create_task(self.channel.run(self._ready))
         if wait:

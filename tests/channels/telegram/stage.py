@@ -16,6 +16,7 @@ from channels.telegram.render import render
 from session.events import Assistant, Event, Finish, Record, System, closes, encode
 from session.ids import AgentId, SessionId
 from tests.fakes.telegram_chats import Chat
+from tests.fakes.telegram_people import Person
 from tests.fakes.telegram_server import TelegramServer
 
 T = TypeVar("T")
@@ -73,8 +74,27 @@ class FakeWatch:
         self._session.watcher = None
 
 
+class NotOfTelegram:
+    """What the channel of Telegram never asks of a `channels.base.Session`."""
+
+    async def submit(self, id: str, text: str) -> Receipt | Answer:
+        raise NotImplementedError
+
+    async def retry(self, id: str, of: str) -> Receipt:
+        raise NotImplementedError
+
+    def stop(self) -> bool:
+        raise NotImplementedError
+
+    async def approve(self, call_id: str, allow: bool) -> None:
+        raise NotImplementedError
+
+    async def after(self, cursor: str | None, limit: int, until: str | None) -> list[Record]:
+        raise NotImplementedError
+
+
 @dataclass
-class FakeSession:
+class FakeSession(NotOfTelegram):
     """A transcript in memory. `keep` stands before every record: it may wait, or raise `Refused`."""
 
     id: SessionId
@@ -159,22 +179,7 @@ class FakeSession:
             found.append(Delivery(turn, answers, tuple(texts), finish, tuple(self.sent(turn)), len(failed)))
         return found
 
-    # -- not for this channel --------------------------------------------------------------------
-
-    async def submit(self, id: str, text: str) -> Receipt | Answer:
-        raise NotImplementedError
-
-    async def retry(self, id: str, of: str) -> Receipt:
-        raise NotImplementedError
-
-    def stop(self) -> bool:
-        raise NotImplementedError
-
-    async def approve(self, call_id: str, allow: bool) -> None:
-        raise NotImplementedError
-
-    async def after(self, cursor: str | None, limit: int, until: str | None) -> list[Record]:
-        raise NotImplementedError
+    # -- not for this half -----------------------------------------------------------------------
 
     async def before(self, cursor: str | None, limit: int) -> list[Record]:
         raise NotImplementedError
@@ -215,6 +220,15 @@ def private(user: int = 7) -> FakeSession:
 
 def of_chat(peer: str) -> FakeSession:
     return FakeSession(SessionId(f"agent:main:telegram:chat:{peer}"))
+
+
+def begun(server: TelegramServer, deliveries: Deliveries, text: str) -> tuple[Person, FakeSession]:
+    """Ann, and her session in which a turn has begun and said this much."""
+    session = private()
+    deliveries.attend(session)
+    session.begins("t1", "7_1")
+    session.says("t1", text)
+    return server.user(7), session
 
 
 def delivered(session: FakeSession) -> bool:

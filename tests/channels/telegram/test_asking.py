@@ -13,6 +13,7 @@ from channels.telegram.asking import ALLOWED, ASKED, NOT_ALLOWED, OVER, TOO_LATE
 from channels.telegram.buttons import keyboard
 from channels.telegram.channel import TelegramChannel
 from channels.telegram.intake import HASTY, NOT_YOU, QUESTION_OVER
+from channels.telegram.journal import Journal
 from channels.telegram.pairing import FILE, Pairing
 from channels.telegram.settings import Settings
 from gateway.commands import COMMANDS
@@ -78,7 +79,7 @@ async def running(
         settings,
         gateway.router,
         folder,
-        Pairing(folder / FILE),
+        Pairing(Journal(folder / FILE)),
         COMMAND_ROWS,
         clock=lambda: time.monotonic() * HASTE,
         sleep=lambda seconds: asyncio.sleep(seconds / HASTE),

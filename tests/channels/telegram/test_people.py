@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from telegram import Message
 
+from channels.telegram.journal import Journal
 from channels.telegram.pairing import FILE, Pairing
 from channels.telegram.people import People
 from tests.channels.telegram.updates import GROUP, messages
@@ -13,7 +14,7 @@ from tests.fakes.telegram_server import TelegramServer
 
 @pytest.fixture
 def pairing(tmp_path: Path) -> Pairing:
-    return Pairing(tmp_path / FILE)
+    return Pairing(Journal(tmp_path / FILE))
 
 
 async def said(

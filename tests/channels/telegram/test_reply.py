@@ -13,6 +13,7 @@ from tests.channels.telegram.stage import (
     SHOWN,
     Time,
     Wait,
+    begun,
     delivered,
     of_chat,
     private,
@@ -105,10 +106,7 @@ async def test_a_first_bubble_is_never_the_whole_reply(
 async def test_tools_show_below_what_was_said(
     server: TelegramServer, deliveries: Deliveries, wait: Wait
 ) -> None:
-    ann, session = server.user(7), private()
-    deliveries.attend(session)
-    session.begins("t1", "7_1")
-    session.says("t1", "Let me look.")
+    ann, session = begun(server, deliveries, "Let me look.")
     session.calls_tool("t1", "Let me look.")
     session.tell(ToolActivity("t1", "c1", "get_weather", "started"))
     await wait(lambda: ann.chat.texts() == ["Let me look.\n\n🔧 get_weather"])
@@ -123,10 +121,7 @@ async def test_tools_show_below_what_was_said(
 async def test_a_turn_that_begins_again_shows_nothing_of_its_first_attempt(
     server: TelegramServer, deliveries: Deliveries, wait: Wait
 ) -> None:
-    ann, session = server.user(7), private()
-    deliveries.attend(session)
-    session.begins("t1", "7_1")
-    session.says("t1", "Old words, and more of them")
+    ann, session = begun(server, deliveries, "Old words, and more of them")
     await wait(shows(ann.chat, "and more of them"))
     session.begins("t1", "7_1", attempt=2)
     session.says("t1", "New words")
@@ -137,10 +132,7 @@ async def test_a_turn_that_begins_again_shows_nothing_of_its_first_attempt(
 async def test_an_edit_that_is_still_under_way_does_not_have_the_last_word(
     server: TelegramServer, deliveries: Deliveries, wait: Wait
 ) -> None:
-    ann, session = server.user(7), private()
-    deliveries.attend(session)
-    session.begins("t1", "7_1")
-    session.says("t1", "Let me look.")
+    ann, session = begun(server, deliveries, "Let me look.")
     session.calls_tool("t1", "Let me look.")
     await wait(lambda: ann.chat.texts() == ["Let me look."])
     server.fail("editMessageText", Slow(0.1))
@@ -158,10 +150,7 @@ async def test_an_edit_that_is_still_under_way_does_not_have_the_last_word(
 async def test_drafts_in_a_private_chat_and_then_one_message(
     server: TelegramServer, make: Callable[..., Deliveries], wait: Wait
 ) -> None:
-    ann, session = server.user(7), private()
-    make("draft").attend(session)
-    session.begins("t1", "7_1")
-    session.says("t1", "It is ")
+    ann, session = begun(server, make("draft"), "It is ")
     await wait(lambda: ann.chat.drafts)
     session.says("t1", "**five**")
     await wait(lambda: ann.chat.drafts[-1].text == "It is five")

@@ -9,7 +9,7 @@ from channels.telegram import said
 from channels.telegram.delivery import Deliveries
 from channels.telegram.formatted import Formatted
 from session.events import System
-from tests.channels.telegram.stage import ANSWER, SHOWN, Wait, delivered, of_chat, private
+from tests.channels.telegram.stage import ANSWER, SHOWN, Wait, begun, delivered, of_chat, private
 from tests.fakes.telegram_server import (
     Refuse,
     TelegramServer,
@@ -86,10 +86,7 @@ async def test_without_its_topic_a_reply_comes_into_the_chat(
 async def test_a_bubble_that_somebody_deleted_is_sent_anew(
     server: TelegramServer, deliveries: Deliveries, wait: Wait
 ) -> None:
-    ann, session = server.user(7), private()
-    deliveries.attend(session)
-    session.begins("t1", "7_1")
-    session.says("t1", "It is five past ")
+    ann, session = begun(server, deliveries, "It is five past ")
     await wait(lambda: session.recorded("sent"))
     ann.deletes(ann.chat.bot_messages()[0])
     session.ends("t1", ANSWER)

@@ -5,6 +5,8 @@ from typing import Any
 from telegram import Message, Update, User
 
 from channels.telegram.adapter import Adapter
+from channels.telegram.journal import Journal
+from channels.telegram.moves import FILE as MOVES
 from channels.telegram.moves import Moves
 from channels.telegram.pairing import FILE, Pairing
 from channels.telegram.people import People
@@ -28,6 +30,6 @@ def messages(server: TelegramServer) -> list[Message]:
 
 
 def adapter(folder: Any, allow: tuple[str, ...] | None = ("7", "8"), **settings: Any) -> Adapter:
-    moves = Moves(folder)
-    people = People(allow, Pairing(folder / FILE), moves.origin)
+    moves = Moves(Journal(folder / MOVES))
+    people = People(allow, Pairing(Journal(folder / FILE)), moves.origin)
     return Adapter(ME, people, moves, ("new", "help"), **settings)
