@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench bench-quick torture clean
+.PHONY: help run test check format bench bench-quick torture soak clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,8 +28,11 @@ format: $(VENV)/.installed-dev  ## format the code
 bench: $(VENV)/.installed-dev  ## all benchmarks, with ratios to the floor of the same run
 	@$(BIN)/python -m benchmarks
 
-torture: $(VENV)/.installed-dev  ## the long form of the fault tests, 25 minutes at a time (PART=failpoints or kills)
-	@$(BIN)/python -m tests.faults.torture $(PART)
+torture: $(VENV)/.installed-dev  ## the long form of the fault tests, 25 minutes of each part (or PART=kills, PART=report)
+	@$(BIN)/python -m tests.faults.torture $(PART) $(if $(MINUTES),--minutes $(MINUTES))
+
+soak: $(VENV)/.installed-dev  ## hours of load with a fault each minute (HOURS=0.5, SEED=…)
+	@$(BIN)/python -m tests.faults.soak $(if $(HOURS),--hours $(HOURS)) $(if $(SEED),--seed $(SEED))
 
 bench-quick: $(VENV)/.installed-dev  ## the same in about a minute
 	@$(BIN)/python -m benchmarks --quick

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
-from statistics import median
 
-from benchmarks.process import cpu, gateway, model_server
-from benchmarks.table import Row
-from benchmarks.turns import converse, floor
+from benchmarks.floor_calls import bare_calls
+from benchmarks.pairs import paired
+from benchmarks.process import Gateway, cpu, gateway, model_server
+from benchmarks.table import Row, milliseconds, row
+from benchmarks.turns import converse
 from session import events, ids
 from session.events import Assistant, System, User
 
-LONG, SHORT = 100_000, 10
-# As many earlier messages in both; a summary now and then would make turns uneven.
+SHORT, LONG, LONGEST = 10, 10_000, 1_000_000
+TURNS, QUICK_TURNS = 100, 40
+# As many earlier messages in all; a summary now and then would make turns uneven.
 HISTORY = {"LUNAR_AGENTS__MAIN__HISTORY_TURNS": "6", "LUNAR_AGENTS__MAIN__SUMMARIES": "false"}
 TOOL = "get_current_datetime"
 
@@ -33,38 +37,41 @@ def _write(directory: Path, name: str, count: int) -> None:
             file.write(events.encode(answer))
 
 
+def _turn(daemon: Gateway, name: str, turns: int) -> Callable[[], float]:
+    """A function that has so many turns in a session; CPU seconds of one."""
+    rounds = count()
+
+    def measure() -> float:
+        began = cpu(daemon.pid)
+        asyncio.run(converse(daemon.socket, name, turns, f"p{next(rounds)}-"))
+        return (cpu(daemon.pid) - began) / turns
+
+    return measure
+
+
 def run(*, quick: bool) -> list[Row]:
-    """Measure; interleaved pairs, the median of their ratios."""
-    turns = 60 if quick else 150
+    """Measure, in turns with the short session."""
+    turns, rows = QUICK_TURNS if quick else TURNS, []
+    lengths = (LONG, LONGEST // 10 if quick else LONGEST)
     with tempfile.TemporaryDirectory(prefix="lunar-bench-") as temporary:
         directory = Path(temporary)
-        _write(directory, "long", LONG)
-        _write(directory, "short", SHORT)
+        for length in (SHORT, *lengths):
+            _write(directory, f"s{length}", length)
         with model_server() as url, gateway(url, directory, **HISTORY) as daemon:
-            spent: dict[str, list[float]] = {"long": [], "short": []}
-            for pair in range(8):
-                for name in ("long", "short") if pair % 2 else ("short", "long"):
-                    began = cpu(daemon.pid)
-                    asyncio.run(converse(daemon.socket, name, turns, f"p{pair}-"))
-                    spent[name].append((cpu(daemon.pid) - began) / turns)
-    # Without the first pair, which opens the sessions.
-    pairs = list(zip(spent["long"], spent["short"], strict=True))[1:]
-    ratio = median(long / short for long, short in pairs)
-    long, short = (f"{median(times) * 1e3:.2f} ms" for times in (spent["long"][1:], spent["short"][1:]))
-    return [Row(f"CPU a turn, {LONG:,} earlier events (floor: {SHORT})", long, short, ratio), _round(turns)]
+            short = _turn(daemon, f"s{SHORT}", turns)
+            for length in lengths:
+                pairs = paired(_turn(daemon, f"s{length}", turns), short, quick=quick)
+                what = f"CPU a turn, {length:,} earlier events (floor: {SHORT})"
+                rows.append(row(what, pairs, milliseconds, "≤ 1.10"))
+    return [*rows, _round(turns, quick=quick)]
 
 
-def _round(turns: int) -> Row:
-    with model_server("--tool", TOOL) as url, gateway(url, None, **HISTORY) as daemon:
-        asyncio.run(converse(daemon.socket, "warm", 5, "w"))
-        began = cpu(daemon.pid)
-        asyncio.run(converse(daemon.socket, "s", turns, "m"))
-        per_turn = (cpu(daemon.pid) - began) / turns
-    with model_server() as url:
-        _, per_call = floor(url, 2 * turns, 1)
-    return Row(
-        "CPU a turn with a round of tools (floor: two calls)",
-        f"{per_turn * 1e3:.2f} ms",
-        f"{2 * per_call * 1e3:.2f} ms",
-        per_turn / (2 * per_call),
-    )
+def _round(turns: int, *, quick: bool) -> Row:
+    with (
+        model_server() as plain,
+        bare_calls(plain) as call,
+        model_server("--tool", TOOL) as url,
+        gateway(url, None, **HISTORY) as daemon,
+    ):
+        pairs = paired(_turn(daemon, "s", turns), lambda: 2 * call(2 * turns, 1).cpu, quick=quick)
+    return row("CPU a turn with a round of tools (floor: two calls)", pairs, milliseconds)

@@ -1,14 +1,7 @@
-"""What the transcripts cost: durable appends beside the bare disk, and what must not grow with the data.
-
-    python -m benchmarks.store [--quick] [--dir DIRECTORY]
-
-Absolute times are those of this machine and its disk; the ratios are what counts. Everything is written
-to a temporary directory that is removed at the end.
-"""
+"""What the transcripts cost: durable appends beside the bare disk, and what must not grow with the data."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import tempfile
@@ -20,7 +13,8 @@ from time import perf_counter
 
 import uvloop
 
-from benchmarks.table import Row, show
+from benchmarks.pairs import FULL, QUICK, Pairs
+from benchmarks.table import Row, microseconds, milliseconds, row
 from session import ids
 from session.conversation import tail
 from session.events import Assistant, System, User, encode
@@ -31,6 +25,7 @@ THREADS = 16
 WRITERS = 200
 ROUNDS = 9
 HISTORY_TURNS = 20
+STARTING, LISTING = "start, and what is open", "a listing, for each session that it lists"
 
 
 def session(number: int) -> SessionId:
@@ -41,10 +36,6 @@ def message(number: int) -> User:
     return User(
         content="What time is it in Ulaanbaatar? " * 4, id=f"m{number}", ts="2026-02-25T10:05:00.000Z"
     )
-
-
-def milliseconds(seconds: float) -> str:
-    return f"{seconds * 1e3:,.2f} ms"
 
 
 # -- durable appends -----------------------------------------------------------------------------
@@ -89,7 +80,7 @@ async def floor(folder: Path, writers: int, each: int) -> tuple[float, list[floa
                 os.close(fd)
 
 
-async def appends(folder: Path, quick: bool) -> list[Row]:
+async def _appends(folder: Path, quick: bool) -> list[Row]:
     """One session, then all of them at once, beside the floor."""
     rows: list[Row] = []
     store = Store(folder / "appends", threads=THREADS)
@@ -99,8 +90,8 @@ async def appends(folder: Path, quick: bool) -> list[Row]:
     for writers, each in ((1, 100 if quick else 400), (WRITERS, 3 if quick else 20)):
         rates: dict[str, list[float]] = {"store": [], "floor": []}
         times: dict[str, list[float]] = {"store": [], "floor": []}
-        for _ in range(3):  # in turns, so that a busy moment of the machine hits both
-            for name in rates:
+        for number in range(QUICK if quick else FULL):
+            for name in ("store", "floor") if number % 2 else ("floor", "store"):
                 rate, took = (
                     await floor(folder, writers, each)
                     if name == "floor"
@@ -111,19 +102,20 @@ async def appends(folder: Path, quick: bool) -> list[Row]:
                 rates[name].append(rate)
                 times[name] += took
         who = f"{writers} sessions" if writers > 1 else "1 session"
-        mine, bare = (median(rates[name]) for name in rates)
-        rows.append(Row(f"{who}: appends a second", f"{mine:,.0f}", f"{bare:,.0f}", mine / bare))
+        pairs = Pairs(rates["store"], rates["floor"])
+        aim = "≥ 0.60" if writers > 1 else ""
+        rows.append(row(f"{who}: appends a second", pairs, lambda rate: f"{rate:,.0f}", aim))
         rows.append(_times(f"{who}: median", *(median(times[name]) for name in times)))
         rows.append(_times(f"{who}: 99 %", *(quantiles(times[name], n=100)[98] for name in times)))
     await store.close()
-    return [*rows, await new_sessions(folder, quick)]
+    return [*rows, await _new_sessions(folder, quick)]
 
 
-def _times(what: str, measured: float, floor: float) -> Row:
-    return Row(what, milliseconds(measured), milliseconds(floor), measured / floor)
+def _times(what: str, measured: float, floor: float, aim: str = "") -> Row:
+    return Row(what, milliseconds(measured), milliseconds(floor), measured / floor, aim)
 
 
-async def new_sessions(folder: Path, quick: bool) -> Row:
+async def _new_sessions(folder: Path, quick: bool) -> Row:
     """The first message of a session makes its file and hints at it: more than one wait for the disk."""
     store = Store(folder / "new", threads=THREADS)
     store.start()
@@ -151,7 +143,7 @@ def long_transcript(path: Path, events: int, of: SessionId) -> None:
             file.write(encode(asked) + encode(started) + encode(answer))
 
 
-async def tails(folder: Path, quick: bool) -> list[Row]:
+async def _tails(folder: Path, quick: bool) -> list[Row]:
     """The end of small and large transcripts, read in turns; each beside the smallest that has as much."""
     sizes = (100, 10_000, 100_000 if quick else 1_000_000)
     (folder / "tails" / "sessions").mkdir(parents=True)
@@ -175,13 +167,13 @@ async def tails(folder: Path, quick: bool) -> list[Row]:
         await store.close()
     smallest = {"the last 20 events": sizes[0], "all that a lane needs": sizes[1]}
     return [
-        _times(f"{what}, of {size:,}", median(took), median(times[what, smallest[what]]))
+        _times(f"{what}, of {size:,}", median(took), median(times[what, smallest[what]]), "≤ 1.10")
         for (what, size), took in sorted(times.items(), reverse=True)
-        if size >= smallest[what]
+        if size > smallest[what]
     ]
 
 
-async def starts(folder: Path, quick: bool) -> list[Row]:
+async def _starts(folder: Path, quick: bool) -> list[Row]:
     """A start among few and many sessions, 20 of them with something open; and the listing of them all."""
     counts = (100, 10_000 if quick else 100_000)
     for count in counts:
@@ -199,45 +191,37 @@ async def starts(folder: Path, quick: bool) -> list[Row]:
             store = Store(folder / f"starts{count}", threads=THREADS)
             store.start()
             found = store.maybe_open()
-            times.setdefault(("start, and what is open", count), []).append(perf_counter() - begin)
+            times.setdefault((STARTING, count), []).append(perf_counter() - begin)
             if len(found) != 20:
                 raise SystemExit(f"{len(found)} sessions may be open, not 20")
             begin = perf_counter()
             await store.listing()
-            times.setdefault(("listing", count), []).append(perf_counter() - begin)
+            times.setdefault((LISTING, count), []).append((perf_counter() - begin) / count)
             await store.close()
+    few, many = counts
     return [
-        _times(f"{what}, of {count:,}", median(took), median(times[what, counts[0]]))
-        for (what, count), took in sorted(times.items(), reverse=True)
+        row(f"{what}, of {many:,} (floor: {few})", Pairs(times[what, many], times[what, few]), unit, "≤ 1.20")
+        for what, unit in ((STARTING, milliseconds), (LISTING, microseconds))
     ]
 
 
-async def _tables(folder: Path, quick: bool) -> dict[str, list[Row]]:
-    return {
-        "Durable appends, beside write + fdatasync to plain files": await appends(folder, quick),
-        "The end of a transcript, by its number of events": await tails(folder, quick),
-        "A data directory, by its number of sessions": await starts(folder, quick),
-    }
+def _within_a_folder(measure: Callable[[Path, bool], Awaitable[list[Row]]], quick: bool) -> list[Row]:
+    """Run it on a directory of its own, in `$TMPDIR`, which is removed."""
+    with tempfile.TemporaryDirectory(prefix="lunar-bench-") as folder:
+        found: list[Row] = uvloop.run(measure(Path(folder), quick))
+    return found
 
 
-def tables(*, quick: bool, within: Path | None = None) -> dict[str, list[Row]]:
-    """Measure; the temporary directory is made in `within` (default: the system's) and removed."""
-    with tempfile.TemporaryDirectory(prefix="store-", dir=within) as folder:
-        return uvloop.run(_tables(Path(folder), quick))
+def appends(*, quick: bool) -> list[Row]:
+    """Durable appends of one session, and of 200 at once."""
+    return _within_a_folder(_appends, quick)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.store", description=__doc__.partition("\n")[0]
-    )
-    parser.add_argument("--quick", action="store_true", help="less data and fewer rounds: some seconds")
-    parser.add_argument(
-        "--dir", type=Path, help="where the temporary directory is made (default: the system's)"
-    )
-    arguments = parser.parse_args()
-    for title, rows in tables(quick=arguments.quick, within=arguments.dir).items():
-        show(title, rows)
+def tails(*, quick: bool) -> list[Row]:
+    """The end of transcripts of many lengths."""
+    return _within_a_folder(_tails, quick)
 
 
-if __name__ == "__main__":
-    main()
+def starts(*, quick: bool) -> list[Row]:
+    """Starting on few sessions and on many, and listing them."""
+    return _within_a_folder(_starts, quick)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import resource
-import subprocess
-import sys
 import time
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from statistics import median, quantiles
 
 import msgspec
 
-from benchmarks.process import cpu, gateway, model_server, resident
-from benchmarks.table import Row
+from benchmarks.floor_calls import Cost, bare_calls
+from benchmarks.pairs import Pairs, paired
+from benchmarks.process import Gateway, cpu, gateway, model_server, resident
+from benchmarks.table import Row, milliseconds, row
 
 SESSIONS, TURNS = 50, 10
+# The model echoes: of a whole conversation, thousands of chunks that no real summary has.
+PLAIN = {"LUNAR_AGENTS__MAIN__SUMMARIES": "false"}
 
 
 async def converse(path: Path, name: str, turns: int, prefix: str = "m") -> list[float]:
@@ -45,70 +48,48 @@ async def _load(path: Path, prefix: str, sessions: int, turns: int) -> list[floa
     return [latency for latencies in each for latency in latencies]
 
 
-def floor(url: str, calls: int, parallel: int) -> tuple[float, float]:
-    """Calls per second and CPU seconds per call of the official client alone, in a process of its own."""
-    out = subprocess.check_output(
-        [sys.executable, "-m", "benchmarks.turns", "floor", url, str(calls), str(parallel)], text=True
-    )
-    rate, per_call = out.split()
-    return float(rate), float(per_call)
+def _turns(daemon: Gateway) -> Callable[[], Cost]:
+    """A function that has 50 sessions talk, new ones each time; what a turn cost."""
+    rounds, total = count(), SESSIONS * TURNS
+
+    def load() -> Cost:
+        used, began = cpu(daemon.pid), time.perf_counter()
+        asyncio.run(_load(daemon.socket, f"r{next(rounds)}-", SESSIONS, TURNS))
+        return Cost((time.perf_counter() - began) / total, (cpu(daemon.pid) - used) / total)
+
+    return load
 
 
-async def _bare_loop(url: str, calls: int, parallel: int) -> None:
-    import openai
-
-    client = openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0)
-
-    async def ask() -> None:
-        stream = await client.chat.completions.create(
-            model="fake", messages=[{"role": "user", "content": "hello"}], stream=True
-        )
-        async for _ in stream:
-            pass
-
-    async def asker(count: int) -> None:
-        for _ in range(count):
-            await ask()
-
-    await asyncio.gather(*(ask() for _ in range(parallel)))  # imports and connections
-    used, began = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
-    await asyncio.gather(*(asker(calls // parallel) for _ in range(parallel)))
-    spent, now = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF)
-    cpu_seconds = now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime
-    print(calls / spent, cpu_seconds / calls)
+def _rate(pairs: Pairs) -> Row:
+    """Turns a second; a share of the floor is meant, so that the ratio is the other way round."""
+    mine, floor = (1 / median(seconds) for seconds in pairs)
+    what = f"turns a second, {SESSIONS} sessions"
+    return Row(what, f"{mine:.0f}", f"{floor:.0f}", 1 / pairs.ratio, "≥ 0.60")
 
 
 def run(*, quick: bool) -> list[Row]:
-    """Measure; the floor before and after, so that a drift shows."""
-    turns = TURNS if quick else TURNS * 4
-    total = SESSIONS * turns
-    with model_server() as url:
-        before = floor(url, total, SESSIONS)
-        # The model echoes: of a whole conversation, thousands of chunks that no real summary has.
-        with gateway(url, None, LUNAR_AGENTS__MAIN__SUMMARIES="false") as daemon:
-            asyncio.run(_load(daemon.socket, "warm", SESSIONS, 2))
-            used, began = cpu(daemon.pid), time.perf_counter()
-            asyncio.run(_load(daemon.socket, "s", SESSIONS, turns))
-            rate = total / (time.perf_counter() - began)
-            per_turn = (cpu(daemon.pid) - used) / total
-            single = asyncio.run(_load(daemon.socket, "one", 1, 100))
-            memory = resident(daemon.pid)
-        after = floor(url, total, SESSIONS)
-    floor_rate, floor_cpu = (before[0] + after[0]) / 2, (before[1] + after[1]) / 2
-    p99 = quantiles(single, n=100)[98]
+    """Measure."""
+    spent: dict[str, list[Cost]] = {"mine": [], "floor": []}
+    with model_server() as url, bare_calls(url) as call, gateway(url, **PLAIN) as daemon:
+        load = _turns(daemon)
+
+        def kept(name: str, cost: Cost) -> float:
+            spent[name].append(cost)
+            return cost.wall
+
+        walls = paired(
+            lambda: kept("mine", load()),
+            lambda: kept("floor", call(SESSIONS * TURNS, SESSIONS)),
+            quick=quick,
+        )
+        single = asyncio.run(_load(daemon.socket, "one", 1, 100 if quick else 1000))
+        turns, memory = len(spent["mine"]) * SESSIONS * TURNS + len(single), resident(daemon.pid)
+    cpus = Pairs(*([cost.cpu for cost in spent[name][1:]] for name in ("mine", "floor")))
+    cuts = quantiles(single, n=100)
     return [
-        Row("turns a second, 50 sessions", f"{rate:.0f}", f"{floor_rate:.0f}", rate / floor_rate),
-        Row(
-            "CPU a turn (floor: a call)",
-            f"{per_turn * 1e3:.2f} ms",
-            f"{floor_cpu * 1e3:.2f} ms",
-            per_turn / floor_cpu,
-        ),
-        Row("one turn alone, p50", f"{median(single) * 1e3:.2f} ms"),
-        Row("one turn alone, p99", f"{p99 * 1e3:.2f} ms"),
-        Row(f"memory after {total} turns", f"{memory:.0f} MiB"),
+        _rate(walls),
+        row("CPU a turn (floor: a call)", cpus, milliseconds, "≤ 1.7"),
+        Row("one turn alone, p50", milliseconds(cuts[49]), aim="≤ 5 ms"),
+        Row("one turn alone, p99", milliseconds(cuts[98]), aim="≤ 15 ms"),
+        Row(f"memory after {turns:,} turns", f"{memory:.0f} MiB"),
     ]
-
-
-if __name__ == "__main__":
-    asyncio.run(_bare_loop(sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))

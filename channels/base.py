@@ -187,7 +187,10 @@ class Session(Protocol):
         """Where the peer has moved to (the last `address` event), or None."""
 
     async def record(self, events: list[Event]) -> None:
-        """Store what the channel must remember (`sent`, `delivered`); never waits for a running turn."""
+        """Store what the channel must remember (`sent`, `delivered`); never waits for a running turn.
+
+        Raises `Refused`; a courier's session `LeaseLost` where another gateway brings its replies.
+        """
 
     async def after(self, cursor: str | None, limit: int, until: str | None) -> list[Record]:
         """Events behind the cursor, none behind `until`; raises `BadCursor`."""
@@ -220,11 +223,12 @@ class Courier(Protocol):
     def attend(self, session: Session) -> None:
         """One of its sessions has come to memory: watch it, and bring what is undelivered. Returns at once.
 
-        The session may leave memory again while nothing is open in it; `dismiss` says so.
+        The session may leave memory again while nothing is open in it, or another gateway may have to bring
+        its replies; `dismiss` says so.
         """
 
     def dismiss(self, session: SessionId) -> None:
-        """The session leaves memory; nothing of it is undelivered."""
+        """Another gateway brings its replies from now on, or none is undelivered: stop at once."""
 
 
 class Control(Protocol):

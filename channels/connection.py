@@ -6,23 +6,18 @@ import asyncio
 from typing import NamedTuple, Protocol
 
 import msgspec
-import structlog
 
 from channels import wire
-from channels.base import Answer, Control, Inbox, Receipt, Session, Watch
+from channels.base import Answer, Control, Inbox, Receipt, Session
 from channels.errors import ErrorCode, Refused
-from channels.outbox import Item, Outbox
-from channels.view import HtmlView, Renderer, TextView, View, event_frame
+from channels.sender import Sender, TooSlow
+from channels.view import HtmlView, Renderer, TextView, View
 from session.errors import BadCursor
 from session.ids import AgentId, Peer
 
-log = structlog.get_logger(__name__)
-
 HELLO_SECONDS = 10.0
-REPLAYED = 50  # events that a client without `after` gets
-_CHUNK = 64
-_BATCH = 256 * 1024  # bytes that are handed to the carrier before it is waited for
 _BAD_IN_A_ROW = 3
+_TEXT = TextView()  # it remembers nothing: one is enough for all
 
 # The WebSocket close codes that follow an error; other errors leave the connection open.
 CLOSING: dict[ErrorCode, int] = {
@@ -87,13 +82,7 @@ async def serve(carrier: Carrier, door: Door, house: House) -> None:
     """Serve one client from its hello to its end; cancelling it closes the connection as shutting down."""
     code = 1000
     try:
-        hello = await _greeting(carrier)
-        entry = door.enter(hello)
-        session = await house.inbox.session(entry.peer, entry.agent, operator=entry.operator)
-        try:
-            await _Conversation(carrier, door, house, entry, session).run(hello)
-        finally:
-            session.close()
+        await (await _opened(carrier, door, house)).read()
     except Refused as refused:
         code = CLOSING.get(refused.code, 1008)
         await _last_word(carrier, refused)
@@ -138,146 +127,110 @@ def _error(refused: Refused, id: str | None = None) -> wire.Error:
     return wire.Error(code=refused.code, message=refused.public, id=id, retry_after=refused.retry_after)
 
 
-class _Conversation:
-    """An open session on one connection: one coroutine reads, one writes."""
+async def _opened(carrier: Carrier, door: Door, house: House) -> _Conversation:
+    """Let the client in. What only its hello is good for is let go of when this returns."""
+    hello = await _greeting(carrier)
+    entry = door.enter(hello)
+    session = await house.inbox.session(entry.peer, entry.agent, operator=entry.operator)
+    try:
+        after, reset = await _resumable(session, hello.after)
+        conversation = _Conversation(carrier, door, session, house.control if entry.operator else None)
+        renderer = house.renderer if hello.render == "html" else None
+        view: View = HtmlView(renderer) if renderer else _TEXT
+        conversation.begin(view, after, _welcome(entry, session, reset))
+    except BaseException:
+        session.close()
+        raise
+    return conversation
 
-    def __init__(self, carrier: Carrier, door: Door, house: House, entry: Entry, session: Session) -> None:
+
+async def _resumable(session: Session, after: str | None) -> tuple[str | None, bool]:
+    """The cursor to go on from, and whether the client's own was not of this session."""
+    if after is None:
+        return None, False
+    try:
+        await session.after(after, 1, None)
+    except BadCursor:
+        return None, True
+    return after, False
+
+
+def _welcome(entry: Entry, session: Session, reset: bool) -> wire.Welcome:
+    return wire.Welcome(
+        session_id=session.id,
+        session=entry.secret or msgspec.UNSET,
+        agent=session.agent,
+        model=session.model,
+        turns=session.turns,
+        running=None,
+        reset=reset or msgspec.UNSET,
+    )
+
+
+class _Conversation:
+    """An open session on one connection: it reads in the task that serves the client, its sender writes."""
+
+    __slots__ = (
+        "_bad",
+        "_carrier",
+        "_controls",
+        "_door",
+        "_fault",
+        "_reading",
+        "_sender",
+        "_session",
+        "_watch",
+    )
+
+    def __init__(self, carrier: Carrier, door: Door, session: Session, controls: Control | None) -> None:
         self._carrier = carrier
         self._door = door
-        self._house = house
-        self._entry = entry
         self._session = session
-        self._outbox = Outbox()
-        self._bad = 0
+        self._controls = controls
+        self._bad = 0  # frames, one after the other
+        self._reading = asyncio.current_task()  # None when the conversation is over
+        self._fault: BaseException | None = None  # why it cannot go on
 
-    async def run(self, hello: wire.Hello) -> None:
-        renderer = self._house.renderer
-        view: View = HtmlView(renderer) if hello.render == "html" and renderer else TextView()
-        after, reset = await self._resumable(hello.after)
-        watch = self._session.watch(self._outbox.put)
-        tasks = [
-            asyncio.create_task(self._write(view, watch, after, reset)),
-            asyncio.create_task(self._read()),
-            asyncio.create_task(self._overflow()),
-        ]
+    def begin(self, view: View, after: str | None, welcome: wire.Welcome) -> None:
+        """Send the welcome, and from now on whatever happens in the session."""
+        self._sender = Sender(self._carrier, view, self._session, self._broken)
+        self._watch = self._session.watch(self._sender.put)
+        self._sender.begin(welcome, self._watch, after)
+
+    def _broken(self, fault: BaseException) -> None:
+        """The sender cannot go on: nor can the reader."""
+        if self._reading is not None and self._fault is None:
+            self._fault = Closing(TOO_SLOW) if isinstance(fault, TooSlow) else fault
+            self._reading.cancel()
+
+    async def read(self) -> None:
+        """Carry out what the client says until it is gone; raises `Refused`, `Closing`, `ConnectionError`."""
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+            while (data := await self._carrier.receive()) is not None:
+                await asyncio.sleep(0)  # many frames may be read at once: everybody has a turn in between
+                await self._take(data)
+        except asyncio.CancelledError:
+            if self._fault is None or self._reading is None or self._reading.uncancel():
+                raise
+            raise self._fault from None
         finally:
-            watch.close()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            self._reading = None
+            self._watch.close()
+            self._session.close()
+            await self._sender.close()
 
-    async def _overflow(self) -> None:
-        # The writer may be stuck in a client that does not read: somebody else has to notice.
-        await self._outbox.overflow.wait()
-        raise Closing(TOO_SLOW)
-
-    async def _resumable(self, after: str | None) -> tuple[str | None, bool]:
-        """The cursor to go on from, and whether the client's own was not of this session."""
-        if after is None:
-            return None, False
+    async def _take(self, data: bytes | str) -> None:
         try:
-            await self._session.after(after, 1, None)
-        except BadCursor:
-            return None, True
-        return after, False
-
-    # -- towards the client ----------------------------------------------------------------------
-
-    async def _write(self, view: View, watch: Watch, after: str | None, reset: bool) -> None:
-        await self._send([await self._welcome(view, watch, reset)])
-        await self._replay(view, after, watch.cursor)
-        for asked in watch.running.approvals if watch.running else ():
-            await self._send(await view.frames(asked))
-        while True:
-            items = await self._outbox.take(view.pause)
-            frames: list[wire.ServerFrame] = []
-            for item in items:
-                frames += await self._frames(view, item)
-            frames += await view.due()
-            await self._send(frames)
-
-    async def _welcome(self, view: View, watch: Watch, reset: bool) -> wire.Welcome:
-        return wire.Welcome(
-            session_id=self._session.id,
-            session=self._entry.secret or msgspec.UNSET,
-            agent=self._session.agent,
-            model=self._session.model,
-            turns=self._session.turns,
-            running=await view.running(watch.running),
-            reset=reset or msgspec.UNSET,
-        )
-
-    async def _replay(self, view: View, after: str | None, until: str | None) -> None:
-        if until is None:
-            return
-        if after is None:
-            records = await self._session.before(until, REPLAYED)
-            await self._send([event_frame(await view.event(record)) for record in records])
-            return
-        while records := await self._session.after(after, _CHUNK, until):
-            await self._send([event_frame(await view.event(record)) for record in records])
-            after = records[-1].cursor
-
-    async def _frames(self, view: View, item: Item) -> list[wire.ServerFrame]:
-        match item:
-            case wire.History():
-                return [await self._page(view, item)]
-            case wire.Ack() | wire.Notice() | wire.Error() | wire.Result():
-                return [item]
-        return await view.frames(item)  # type: ignore[arg-type] # what is left are updates: Item is a union of both
-
-    async def _page(self, view: View, asked: wire.History) -> wire.ServerFrame:
-        wanted = asked.limit + 1 + (asked.before is not None)
-        try:
-            records = await self._session.before(asked.before, wanted)
-        except BadCursor:
-            return wire.Error(code="not_found", message="The cursor is not of this session. Reload it.")
-        more = len(records) == wanted
-        kept = records[more:] if asked.before is None else records[more:-1]
-        items: list[wire.EventItem] = []
-        size = 0
-        for record in reversed(kept):
-            item = await view.event(record)
-            size += len(record.line) + len(item.html or "") + 100
-            if size > wire.MAX_SERVER_FRAME and items:
-                more = True
-                break
-            items.append(item)
-        return wire.HistoryPage(events=items[::-1], more=more)
-
-    async def _send(self, frames: list[wire.ServerFrame]) -> None:
-        # A replay may be fifty large events: they go as the client takes them, not all at once.
-        batch: list[bytes] = []
-        size = 0
-        for frame in frames:
-            batch.append(wire.encode(frame))
-            size += len(batch[-1])
-            if size >= _BATCH:
-                await self._carrier.send(batch)
-                batch, size = [], 0
-        if batch:
-            await self._carrier.send(batch)
-
-    # -- from the client -------------------------------------------------------------------------
-
-    async def _read(self) -> None:
-        while (data := await self._carrier.receive()) is not None:
-            await asyncio.sleep(0)  # many frames may be read at once: everybody else has a turn in between
-            try:
-                frame = wire.parse(data)
-            except Refused as refused:
-                self._bad += 1
-                if refused.code in CLOSING:
-                    raise
-                self._outbox.put(_error(refused))
-                if self._bad >= _BAD_IN_A_ROW:
-                    await asyncio.sleep(0)  # the writer gets its turn: the client should learn why
-                    raise Closing(1008) from None
-                continue
+            frame = wire.parse(data)
+        except Refused as refused:
+            self._bad += 1
+            if refused.code in CLOSING:
+                raise
+            self._sender.put(_error(refused))
+            if self._bad >= _BAD_IN_A_ROW:
+                await asyncio.sleep(0)  # the sender gets its turn: the client should learn why
+                raise Closing(1008) from None
+        else:
             self._bad = 0
             await self._carry_out(frame)
 
@@ -294,7 +247,7 @@ class _Conversation:
                 case wire.Stop():
                     self._session.stop()
                 case wire.History():
-                    self._outbox.put(frame)
+                    self._sender.put(frame)
                 case wire.Approve():
                     await self._session.approve(frame.call_id, frame.allow)
                 case wire.ControlFrame():
@@ -302,7 +255,7 @@ class _Conversation:
                 case wire.Hello():
                     raise Refused("bad_frame", "The session is open already; hello comes once.")
         except Refused as refused:
-            self._outbox.put(_error(refused, id))
+            self._sender.put(_error(refused, id))
 
     def _spend(self) -> None:
         if wait := self._door.spend():
@@ -311,12 +264,12 @@ class _Conversation:
     def _receipt(self, id: str, receipt: Receipt | Answer) -> None:
         match receipt:
             case Receipt(cursor, queued):
-                self._outbox.put(wire.Ack(id=id, cursor=cursor, queued=queued))
+                self._sender.put(wire.Ack(id=id, cursor=cursor, queued=queued))
             case Answer(text):
-                self._outbox.put(wire.Notice(text=text, id=id))
+                self._sender.put(wire.Notice(text=text, id=id))
 
     async def _control(self, frame: wire.ControlFrame) -> None:
-        if not self._entry.operator or self._house.control is None:
+        if self._controls is None:
             raise Refused("not_allowed", "Only the gateway's operators may do this, on its Unix socket.")
-        data = await self._house.control.control(frame.verb, frame.args)
-        self._outbox.put(wire.Result(id=frame.id, ok=True, data=data))
+        data = await self._controls.control(frame.verb, frame.args)
+        self._sender.put(wire.Result(id=frame.id, ok=True, data=data))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from channels import wire
 from channels.base import Approval, Delta, Stored, Update
 
@@ -15,20 +13,21 @@ Item = Update | wire.ServerFrame | wire.History
 
 
 class Outbox:
-    """A queue with one reader. A client that lets it grow over the bound counts as too slow.
+    """A queue. A client that lets it grow over the bound counts as too slow.
 
     Deltas of one turn that wait together become one: under load the cost follows time, not tokens.
     """
 
+    __slots__ = ("_bytes", "_items", "overflown")
+
     def __init__(self) -> None:
-        self.overflow = asyncio.Event()  # set for good when the bound was passed
+        self.overflown = False  # set for good when the bound was passed
         self._items: list[Item] = []
         self._bytes = 0
-        self._filled = asyncio.Event()
 
     def put(self, item: Item) -> None:
-        """Queue something; beyond the bound everything is thrown away, and `overflow` is set."""
-        if self.overflow.is_set():
+        """Queue something; beyond the bound everything is thrown away, and `overflown` is set."""
+        if self.overflown:
             return
         if isinstance(item, Delta) and (merged := self._merged(item)):
             self._items[-1] = merged
@@ -36,9 +35,8 @@ class Outbox:
             self._items.append(item)
         self._bytes += _size(item)
         if len(self._items) > MAX_FRAMES or self._bytes > MAX_BYTES:
-            self.overflow.set()
+            self.overflown = True
             self._items.clear()
-        self._filled.set()
 
     def _merged(self, more: Delta) -> Delta | None:
         last = self._items[-1] if self._items else None
@@ -47,17 +45,14 @@ class Outbox:
         fits = len(last.text) + len(more.text) <= _LONGEST_DELTA
         return Delta(more.turn, last.text + more.text) if fits else None
 
-    async def take(self, timeout: float | None = None) -> list[Item]:
-        """Everything that waits, as soon as there is something; nothing after `timeout` seconds."""
-        if not self._items:
-            try:
-                async with asyncio.timeout(timeout):
-                    await self._filled.wait()
-            except TimeoutError:
-                return []
+    def take(self) -> list[Item]:
+        """Everything that waits, oldest first."""
         items, self._items, self._bytes = self._items, [], 0
-        self._filled.clear()
         return items
+
+    def __len__(self) -> int:
+        """How many wait."""
+        return len(self._items)
 
 
 def _size(item: Item) -> int:

@@ -158,6 +158,8 @@ class HtmlView:
     INTERVAL = 0.1  # seconds
     COSTLY = 4 * 1024  # characters of a text that is rendered in a thread: it may take milliseconds
 
+    __slots__ = ("_blocks", "_clock", "_length", "_renderer", "_shown", "_turn", "_waiting")
+
     def __init__(self, renderer: Renderer, clock: Callable[[], float] = time.monotonic) -> None:
         self._renderer = renderer
         self._clock = clock

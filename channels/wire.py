@@ -247,7 +247,7 @@ def parse(data: bytes | str) -> ClientFrame:
         raise Refused("frame_too_large", f"A frame may have at most {MAX_CLIENT_FRAME} bytes.")
     try:
         text = data.decode() if isinstance(data, bytes) else data
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        value = _reader.decode(text)
     except UnicodeDecodeError as error:
         raise Refused("bad_utf8", f"The frame is not UTF-8 (byte {error.start}).") from error
     except RecursionError as error:
@@ -303,3 +303,6 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
+
+
+_reader = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)

@@ -16,6 +16,8 @@ _ADDRESSES = 10_000  # remembered at most; the one that was quiet longest is for
 class Allowance:
     """A token bucket: `burst` at once, then one every `seconds`."""
 
+    __slots__ = ("_burst", "_clock", "_seconds", "_spent_until")
+
     def __init__(self, burst: int, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._burst = burst
         self._seconds = seconds

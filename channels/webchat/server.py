@@ -8,12 +8,11 @@ import hmac
 import json
 import re
 import secrets
-import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import NamedTuple
 
 import structlog
-from aiohttp import WSMsgType, web
+from aiohttp import web
 
 from channels import connection, wire
 from channels.connection import Entry, House
@@ -21,6 +20,8 @@ from channels.errors import Refused
 from channels.webchat import assets
 from channels.webchat.guard import Asked, Guard
 from channels.webchat.limits import MESSAGES_BURST, MESSAGES_SECONDS, Allowance, Guesses
+from channels.webchat.upgrade import upgrade
+from channels.webchat.websocket import WebSocket
 from session.ids import AgentId, Peer, PeerId, Provider
 
 log = structlog.get_logger(__name__)
@@ -28,10 +29,6 @@ log = structlog.get_logger(__name__)
 PROVIDER = Provider("webchat")
 PING_SECONDS = 20.0
 _SECRET = re.compile(r"[A-Za-z0-9_-]{43}\Z")
-_SEND_BUFFER = 256 * 1024  # bytes in the kernel; by itself it grows to 4 MB before a send waits
-_ON_THE_WIRE = 2 * wire.MAX_CLIENT_FRAME  # what aiohttp takes: our own limit gets to say what is wrong
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Access(NamedTuple):
@@ -50,7 +47,7 @@ class Webchat:
         self.access = access  # another one when the configuration was read again
         self._guesses = Guesses()
         self._assets = assets.load()
-        self._clients: set[asyncio.Task[None]] = set()
+        self._clients: dict[asyncio.Task[None], WebSocket] = {}
 
     @property
     def connections(self) -> int:
@@ -59,23 +56,23 @@ class Webchat:
 
     def attach(self, app: web.Application) -> None:
         """Add the page, `/ws` and `/api/session`."""
-        app.router.add_get("/", self._guarded(self._page))
-        app.router.add_get("/ws", self._guarded(self._websocket))
-        app.router.add_delete("/api/session", self._guarded(self._delete))
-        app.router.add_get("/{name}", self._guarded(self._page))
+        app.router.add_get("/", self._page)
+        app.router.add_get("/ws", self._websocket)
+        app.router.add_delete("/api/session", self._delete)
+        app.router.add_get("/{name}", self._page)
+        app.cleanup_ctx.append(self._attend)
         app.on_shutdown.append(self._goodbye)
 
-    def _guarded(self, handler: Handler) -> Handler:
-        async def guarded(request: web.Request) -> web.StreamResponse:
-            if refusal := self.access.guard.refusal(_asked(request)):
-                return web.Response(status=403, text=refusal + "\n", headers=assets.HEADERS)
-            return await handler(request)
-
-        return guarded
+    def _refusal(self, request: web.Request) -> web.Response | None:
+        """What every handler begins with."""
+        refusal = self.access.guard.refusal(_asked(request))
+        return web.Response(status=403, text=refusal + "\n", headers=assets.HEADERS) if refusal else None
 
     # -- the page --------------------------------------------------------------------------------
 
     async def _page(self, request: web.Request) -> web.StreamResponse:
+        if refusal := self._refusal(request):
+            return refusal
         asset = self._assets.get(request.match_info.get("name", "index.html"))
         if asset is None:
             return web.Response(status=404, text="There is nothing here.\n", headers=assets.HEADERS)
@@ -90,46 +87,56 @@ class Webchat:
     # -- the WebSocket ---------------------------------------------------------------------------
 
     async def _websocket(self, request: web.Request) -> web.StreamResponse:
-        socket_ = web.WebSocketResponse(heartbeat=PING_SECONDS, compress=False, max_msg_size=_ON_THE_WIRE)
-        try:
-            if not socket_.can_prepare(request):
-                text = "This is a WebSocket.\n"
-                return web.Response(status=426, text=text, headers={"Upgrade": "websocket"})
-            await socket_.prepare(request)
-        except (ConnectionResetError, ValueError):
-            # The client left before the upgrade, so that nobody reads this; or its key is not ASCII.
-            return web.Response(status=400)
-        _bound_buffer(request)
-        door = _WebDoor(self.access, self._guesses, self.access.guard.client(_asked(request)))
-        task = asyncio.create_task(self._serve(_Frames(socket_, request.transport), door))
-        self._clients.add(task)
-        try:
-            await asyncio.wait({task})
-        finally:
-            task.cancel()
-            self._clients.discard(task)
-        return socket_
+        if refusal := self._refusal(request):
+            return refusal
+        client = upgrade(request)
+        if isinstance(client, web.Response):
+            return client
+        task = asyncio.create_task(self._serve(client, self._door(request)))
+        self._clients[task] = client
+        task.add_done_callback(self._clients.pop)
+        return web.Response()  # nobody reads it: as far as aiohttp knows, the client is gone
 
-    async def _serve(self, carrier: _Frames, door: _WebDoor) -> None:
+    def _door(self, request: web.Request) -> _WebDoor:
+        return _WebDoor(self.access, self._guesses, self.access.guard.client(_asked(request)))
+
+    async def _serve(self, client: WebSocket, door: _WebDoor) -> None:
         try:
-            await connection.serve(carrier, door, self._house)
+            await connection.serve(client, door, self._house)
         except Exception:
             log.exception("a connection broke", channel="webchat")
 
+    async def _attend(self, app: web.Application) -> AsyncIterator[None]:
+        """Ping the clients for as long as the application runs."""
+        pinging = asyncio.create_task(self._ping())
+        yield
+        pinging.cancel()
+
+    async def _ping(self) -> None:
+        while True:
+            clients = tuple(self._clients.values())
+            for client in clients:
+                await asyncio.sleep(PING_SECONDS / len(clients))  # thousands at once would hold everybody up
+                client.ping()
+            if not clients:
+                await asyncio.sleep(PING_SECONDS)
+
     async def _goodbye(self, app: web.Application) -> None:
-        for task in self._clients:
+        clients = tuple(self._clients)
+        for task in clients:
             task.cancel()
-        if self._clients:
-            await asyncio.wait(self._clients)
+        if clients:
+            await asyncio.wait(clients)
 
     # -- deleting a conversation -----------------------------------------------------------------
 
     async def _delete(self, request: web.Request) -> web.StreamResponse:
         """Remove a conversation for good: whoever has its secret may."""
+        if refusal := self._refusal(request):
+            return refusal
         try:
             secret = json.loads(await request.text())["session"]
-            door = _WebDoor(self.access, self._guesses, self.access.guard.client(_asked(request)))
-            entry = door.enter(
+            entry = self._door(request).enter(
                 wire.Hello(protocol=1, session=secret, token=request.headers.get("X-Lunar-Token"))
             )
         except (ValueError, KeyError, TypeError):
@@ -154,14 +161,10 @@ def _asked(request: web.Request) -> Asked:
     )
 
 
-def _bound_buffer(request: web.Request) -> None:
-    raw = request.get_extra_info("socket")
-    if raw is not None:
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
-
-
 class _WebDoor:
     """The gateway's token first, then the session's secret; a new secret for whoever has none."""
+
+    __slots__ = ("_access", "_address", "_guesses", "_messages")
 
     def __init__(self, access: Access, guesses: Guesses, address: str) -> None:
         self._access = access
@@ -199,41 +202,3 @@ class _WebDoor:
 
     def spend(self) -> float:
         return self._messages.spend()
-
-
-class _Frames:
-    """A `Carrier`: one frame, one text message."""
-
-    def __init__(self, socket_: web.WebSocketResponse, transport: asyncio.Transport | None) -> None:
-        self._socket = socket_
-        self._transport = transport
-
-    async def receive(self) -> str | bytes | None:
-        message = await self._socket.receive()
-        if message.type is WSMsgType.TEXT:
-            return str(message.data)
-        if message.type is WSMsgType.BINARY:
-            raise Refused(
-                "frame_too_large" if len(message.data) > wire.MAX_CLIENT_FRAME else "bad_utf8", _BINARY
-            )
-        return None
-
-    async def send(self, frames: list[bytes]) -> None:
-        for frame in frames:
-            await self._socket.send_frame(frame, WSMsgType.TEXT)
-
-    async def close(self, code: int) -> None:
-        try:
-            if not self._socket.closed:
-                async with asyncio.timeout(1.0):
-                    # Without `drain`: what was cancelled in it before lets aiohttp's next one raise, too.
-                    await self._socket.close(code=1000 if code == 1006 else code, drain=False)
-        except (TimeoutError, ConnectionError):
-            pass
-        finally:
-            # A transport closes when all is sent: never, where the client is there and does not read.
-            if self._transport is not None and self._transport.get_write_buffer_size():
-                self._transport.abort()
-
-
-_BINARY = "A frame is one JSON object in a text message, not in a binary one."

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from channels import connection, wire
+from channels import connection, sender, wire
 from channels.connection import Entry, House, serve
 from channels.errors import Refused
 from gateway.turn import Ask
@@ -282,7 +282,7 @@ async def test_a_replay_of_large_events_comes_as_the_client_takes_it(folder: Pat
         async with served(gateway.house) as (later, _):
             later.say(HELLO)
             await later.until("event", 42)
-            assert max(later.handed) < connection._BATCH + 70_000
+            assert max(later.handed) < sender._BATCH + 70_000
 
 
 def _is_step(frame: dict[str, Any]) -> bool:

@@ -1,7 +1,9 @@
 """A real browser on the page of a real daemon."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import subprocess
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 from tests import requirement
 
 TIMEOUT = 15.0  # seconds
+STARTING = 60.0  # seconds
 ARTIFACTS = Path(__file__).parents[3] / "artifacts" / "screenshots"
 QUIET = [
     "--no-sandbox",
@@ -33,6 +36,7 @@ class Visit:
         self.origin = f"http://127.0.0.1:{port}"
         self.complaints: list[str] = []
         self.context: BrowserContext | None = None
+        self._contexts: list[BrowserContext] = []
 
     async def page(self, path: str = "/", **context: Any) -> Page:
         """A tab; all tabs of a visit share the profile. `context`: viewport, colour scheme …"""
@@ -40,6 +44,7 @@ class Visit:
             self.context = await self.browser.new_context(
                 **{"viewport": {"width": 1280, "height": 800}, **context}
             )
+            self._contexts.append(self.context)
         page = await self.context.new_page()
         page.set_default_timeout(15_000)
         page.on("console", self._console)
@@ -51,6 +56,11 @@ class Visit:
             page, "document.getElementById('model').textContent || !document.getElementById('signin').hidden"
         )
         return page
+
+    async def close(self) -> None:
+        """Leave nothing behind for the next test's browser."""
+        for context in self._contexts:
+            await context.close()
 
     def _console(self, message: Any) -> None:
         if message.type in ("error", "warning") and not any(text in message.text for text in UNAVOIDABLE):
@@ -68,19 +78,39 @@ class Visit:
 Visits = Callable[[int], Awaitable[Visit]]
 
 
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of one Chromium for all tests of a worker: its start costs more than most of them."""
+    program = requirement.program("chromium", "chromium-browser", "google-chrome")
+    profile = tmp_path_factory.mktemp("chromium")
+    told = profile / "DevToolsActivePort"
+    own = ["--headless", "--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank"]
+    with subprocess.Popen([program, *QUIET, *own], stderr=subprocess.DEVNULL) as process:
+        try:
+            deadline = time.monotonic() + STARTING
+            while not (told.exists() and told.read_text().count("\n")):
+                assert process.poll() is None, f"Chromium ended: {process.returncode}"
+                assert time.monotonic() < deadline, "Chromium did not start"
+                time.sleep(0.02)
+            yield f"http://127.0.0.1:{told.read_text().splitlines()[0]}"
+        finally:
+            process.terminate()
+
+
 @pytest.fixture
-async def visits() -> AsyncIterator[Visits]:
+async def visits(chromium: str) -> AsyncIterator[Visits]:
     """Opens visits; at the end of the test none of them may have a complaint."""
-    chromium = requirement.program("chromium", "chromium-browser", "google-chrome")
     made: list[Visit] = []
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium, args=QUIET)
+        browser = await playwright.chromium.connect_over_cdp(chromium)
 
         async def visit(port: int) -> Visit:
             made.append(Visit(browser, port))
             return made[-1]
 
         yield visit
+        for one in made:
+            await one.close()
         await browser.close()
     assert [complaint for one in made for complaint in one.complaints] == []
 

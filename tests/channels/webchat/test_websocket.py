@@ -1,0 +1,187 @@
+"""One client's WebSocket: messages, pings, and how it ends, on real sockets."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from websockets.frames import Close
+
+from channels import wire
+from channels.errors import Refused
+from channels.webchat import websocket
+from channels.webchat.websocket import WebSocket
+from tests.faults.crowd import CLOSE, CONTINUATION, PING, TEXT, frame
+
+BINARY = 2
+TIMEOUT = 15.0
+
+
+class Peer:
+    """The other end: bytes in, bytes out."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    def say(self, *frames: bytes) -> None:
+        self.writer.write(b"".join(frames))
+
+    async def hears(self) -> tuple[int, bytes]:
+        """The next frame: opcode and payload."""
+        async with asyncio.timeout(TIMEOUT):
+            first, length = await self.reader.readexactly(2)
+            if length == 126:
+                length = int.from_bytes(await self.reader.readexactly(2))
+            elif length == 127:
+                length = int.from_bytes(await self.reader.readexactly(8))
+            return first & 15, await self.reader.readexactly(length)
+
+
+@asynccontextmanager
+async def connected() -> AsyncIterator[tuple[WebSocket, Peer]]:
+    loop = asyncio.get_running_loop()
+    made: asyncio.Future[WebSocket] = loop.create_future()
+
+    class Accepting(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            assert isinstance(transport, asyncio.Transport)
+            client = WebSocket(transport)
+            transport.set_protocol(client)
+            made.set_result(client)
+
+    server = await loop.create_server(Accepting, "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    client = await made
+    try:
+        yield client, Peer(reader, writer)
+    finally:
+        writer.transport.abort()
+        async with asyncio.timeout(TIMEOUT):
+            await client.close(1000)
+        server.close()
+
+
+async def received(client: WebSocket) -> bytes | None:
+    async with asyncio.timeout(TIMEOUT):
+        return await client.receive()
+
+
+def said(code: int) -> tuple[int, bytes]:
+    return CLOSE, Close(code, "").serialize()
+
+
+async def test_messages_whole_and_in_parts_come_in_order() -> None:
+    async with connected() as (client, peer):
+        parts = [frame(TEXT, b"tw", final=False), frame(PING, b"?"), frame(CONTINUATION, b"o")]
+        for part in [frame(TEXT, b"one"), *parts, frame(TEXT, "drei €".encode())]:
+            for byte in part:
+                peer.say(bytes([byte]))
+                await peer.writer.drain()
+        assert [await received(client) for _ in range(3)] == [b"one", b"two", "drei €".encode()]
+        assert await peer.hears() == (10, b"?")
+
+
+async def test_several_frames_are_sent_in_order() -> None:
+    async with connected() as (client, peer):
+        await client.send([b"a", b"b" * 300, b"c" * 70_000])
+        assert [await peer.hears() for _ in range(3)] == [(1, b"a"), (1, b"b" * 300), (1, b"c" * 70_000)]
+
+
+@pytest.mark.parametrize(
+    ("size", "code"), [(5, "bad_utf8"), (wire.MAX_CLIENT_FRAME + 1, "frame_too_large")], ids=str
+)
+async def test_a_binary_message_is_refused(size: int, code: str) -> None:
+    async with connected() as (client, peer):
+        peer.say(frame(BINARY, bytes(size)))
+        with pytest.raises(Refused) as refused:
+            await received(client)
+        assert refused.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("broken", "code"),
+    [
+        (frame(CONTINUATION, b"of what?"), 1002),
+        (frame(TEXT, b"a", final=False) + frame(TEXT, b"b"), 1002),
+        (b"\x81\x01a", 1002),  # not masked
+        (frame(11, b""), 1002),
+        (frame(TEXT, b"", size=64 << 20), 1009),
+    ],
+    ids=["continuation", "text in text", "no mask", "reserved", "huge"],
+)
+async def test_what_is_no_protocol_ends_it(broken: bytes, code: int) -> None:
+    async with connected() as (client, peer):
+        peer.say(broken)
+        assert await received(client) is None
+        opcode, payload = await peer.hears()
+        assert (opcode, int.from_bytes(payload[:2])) == (CLOSE, code)
+
+
+async def test_what_was_said_before_the_goodbye_is_still_received() -> None:
+    async with connected() as (client, peer):
+        peer.say(frame(TEXT, b"one"), frame(TEXT, b"two"), frame(CLOSE, Close(1000, "").serialize()))
+        assert await peer.hears() == said(1000)
+        assert [await received(client) for _ in range(3)] == [b"one", b"two", None]
+        await client.send([b"nobody reads this"])  # no error: there may be more to carry out
+        closing = asyncio.create_task(client.close(1000))
+        assert await peer.reader.read() == b""
+        peer.writer.close()
+        async with asyncio.timeout(TIMEOUT):
+            await closing
+
+
+async def test_a_client_that_vanishes_is_a_connection_error() -> None:
+    async with connected() as (client, peer):
+        peer.writer.transport.abort()
+        assert await received(client) is None
+        with pytest.raises(ConnectionError):
+            await client.send([b"a"])
+        await client.close(1006)
+
+
+async def test_a_goodbye_waits_for_the_clients() -> None:
+    async with connected() as (client, peer):
+        closing = asyncio.create_task(client.close(1013))
+        assert await peer.hears() == said(1013)
+        assert not closing.done()
+        peer.say(frame(TEXT, b"too late"), frame(CLOSE, Close(1013, "").serialize()))
+        assert await peer.reader.read() == b""  # at once, not after the second that it would wait
+        peer.writer.close()
+        async with asyncio.timeout(TIMEOUT):
+            await closing
+
+
+async def test_a_client_that_does_not_read_holds_its_sender_up_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(websocket, "_LAST_WORDS", 0.01)
+    async with connected() as (client, _):
+        sending = asyncio.create_task(client.send([bytes(1 << 20)] * 16))
+        await asyncio.sleep(0)
+        assert not sending.done()
+        async with asyncio.timeout(TIMEOUT):
+            await client.close(1000)
+        with pytest.raises(ConnectionError):
+            await sending
+
+
+async def test_a_client_that_says_much_waits_until_it_was_heard() -> None:
+    async with connected() as (client, peer):
+        peer.say(*[frame(TEXT, bytes([number]) * 60_000) for number in range(200)])
+        for number in range(200):
+            assert await received(client) == bytes([number]) * 60_000
+            assert client._ahead < 4 * websocket._AHEAD + 60_000
+
+
+async def test_a_silent_client_is_let_go_of_at_the_second_ping() -> None:
+    async with connected() as (client, peer):
+        for _ in range(3):
+            client.ping()
+            assert await peer.hears() == (PING, b"")
+            peer.say(frame(10, b""), frame(TEXT, b"here"))
+            assert await received(client) == b"here"
+        client.ping()
+        client.ping()
+        assert await received(client) is None
+        with pytest.raises(ConnectionError):
+            await client.send([b"a"])
