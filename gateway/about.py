@@ -69,6 +69,22 @@ class Accounting(Protocol):
         """What the session used today, for people; raises `OSError`."""
 
 
+class Sharing(Protocol):
+    """Who shares the store: `gateway.nodes.Nodes`."""
+
+    @property
+    def name(self) -> str:
+        """This node's."""
+
+    @property
+    def names(self) -> list[str]:
+        """Those of the nodes that live, this one's included."""
+
+    @property
+    def leases(self) -> int:
+        """How many sessions this node runs the turns of."""
+
+
 class Working(Protocol):
     """A lane, as far as it is told of."""
 
@@ -124,6 +140,7 @@ class About:
         self.http = ""  # the address of the HTTP port; set once that is known
         self.sources: Sources | None = None  # set once by the daemon
         self.tools: Tooled | None = None  # set once by the daemon: `gateway.agent.catalogue.Catalogue`
+        self.nodes: Sharing | None = None  # set once by the daemon, where other nodes share the store
         # Set while a push channel runs: `channels.telegram.channel.TelegramChannel.figures`.
         self.telegram: Callable[[], dict[str, float | str | None]] | None = None
 
@@ -142,7 +159,7 @@ class About:
         ]
         if self.sources:
             rows.append(("Today", await _today(self.sources, lane.session)))
-        rows += [("Up for", duration(time.monotonic() - self._started)), self._channels()]
+        rows += [("Up for", duration(time.monotonic() - self._started) + self._among()), self._channels()]
         if tools := self.tools.public if self.tools else {}:
             rows.append(("Tools", "; ".join(f"{name}: {state}" for name, state in tools.items())))
         elif self._models.is_demo(model):
@@ -158,6 +175,10 @@ class About:
         messages = "1 earlier message" if lane.history == 1 else f"{lane.history} earlier messages"
         about = f"{messages}, about {tokens:,}"
         return f"{about} of {size:,} tokens ({tokens / size:.0%})" if size else f"{about} tokens"
+
+    def _among(self) -> str:
+        """Which node answers, where there are several."""
+        return f", as node {self.nodes.name}, one of {len(self.nodes.names)}" if self.nodes else ""
 
     def _channels(self) -> tuple[str, str]:
         trouble = sorted(name for name in self._health.ready().why if not name.startswith("tools."))
@@ -204,9 +225,16 @@ class About:
             "channels": dict(self.sources.channels.states) if self.sources else {},
             "connections": dict(self.sources.channels.connections) if self.sources else {},
             "telegram": self.telegram() if self.telegram else None,
+            "store": self._store(),
         }
         told: dict[str, Any] = known.value(data)  # the states are in the words of servers and libraries
         return told
+
+    def _store(self) -> dict[str, Any] | None:
+        """What there is to say of a store that other nodes share."""
+        if (nodes := self.nodes) is None:
+            return None
+        return {"kind": "postgresql", "node": nodes.name, "leases": nodes.leases, "nodes": nodes.names}
 
 
 async def _today(sources: Sources, session: SessionId) -> str:

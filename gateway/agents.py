@@ -14,12 +14,13 @@ from gateway.agent.tools import Toolbox
 from gateway.config import Agent as Settings
 from gateway.config import Config, Route
 from gateway.errors import ConfigError
-from gateway.lane import Lane, Rules
+from gateway.lane import Lane
 from gateway.ledger import Ledger
 from gateway.router import Agent
+from gateway.rules import Rules
 from session import ids
 from session.ids import AgentId, SessionId
-from session.store import Store
+from session.protocols import SharedStore, TranscriptStore
 
 PUSHED = frozenset({"telegram"})  # providers whose replies count as open until they are delivered
 
@@ -32,7 +33,16 @@ def routes(config: Config) -> list[Route]:
 class Agents:
     """Builds agents from a configuration; `slots` bounds the turns of all of them together."""
 
-    def __init__(self, store: Store, models: Models, slots: asyncio.Semaphore, catalogue: Catalogue) -> None:
+    def __init__(
+        self,
+        store: TranscriptStore,
+        models: Models,
+        slots: asyncio.Semaphore,
+        catalogue: Catalogue,
+        shared: SharedStore | None = None,
+    ) -> None:
+        """`shared`: the store, where other nodes use it, too."""
+        self._shared = shared
         self.ledger = Ledger(store)
         store.timed = counters.append_timed
         self._store = store
@@ -57,7 +67,7 @@ class Agents:
             _, peer = ids.parse(session)
             mine = rules._replace(push=peer.provider in PUSHED)
             account = self.ledger.account(session)
-            return Lane(session, self._store, runner, self._slots, mine, account=account)
+            return Lane(session, self._store, runner, self._slots, mine, account=account, shared=self._shared)
 
         return Agent(AgentId(name), models, lane, lambda: self._models.known(settings.model))
 

@@ -10,7 +10,7 @@ import structlog
 
 from gateway import counters
 from gateway.router import Router
-from session.store import Store
+from session.protocols import TranscriptStore
 
 log = structlog.get_logger(__name__)
 
@@ -21,7 +21,7 @@ _SECONDS = 2.0
 class Caretaker:
     """`run` is a chore of the daemon; `tell` says every time how the gateway is."""
 
-    def __init__(self, store: Store, router: Router, tell: Callable[[], None]) -> None:
+    def __init__(self, store: TranscriptStore, router: Router, tell: Callable[[], None]) -> None:
         self._store = store
         self._router = router
         self._tell = tell

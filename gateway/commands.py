@@ -9,12 +9,13 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Awaitable, Callable
+from functools import cache
 from typing import NamedTuple, Protocol
 
 from channels.asking import arguments
 from channels.base import Approval, Receipt
 from channels.errors import Refused
-from gateway.lane import Mode
+from gateway.rules import Mode
 from session.events import System
 
 MODES: dict[Mode, str] = {  # what becomes of messages that arrive during a reply: they ...
@@ -195,7 +196,12 @@ async def _approve(scene: Scene, call: Call) -> str:
 
 
 async def _help(scene: Scene, call: Call) -> str:
-    shown = [command for command in COMMANDS.values() if scene.operator or not command.operators]
+    return _listed(operator=scene.operator)
+
+
+@cache
+def _listed(*, operator: bool) -> str:
+    shown = [command for command in COMMANDS.values() if operator or not command.operators]
     width = max(len(command.name) for command in shown)
     rows = [f"/{command.name:<{width}}  {command.summary}" for command in shown]
     return "\n".join([*rows, "A message that begins with // is sent with one /."])

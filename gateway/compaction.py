@@ -75,8 +75,10 @@ def _work(known: list[Exchange], keep: int, *, instead: bool) -> Work | None:
 class Compaction:
     """At most one summary at a time; no turn waits for it, and its failure is no turn's.
 
-    `keep` stores events (`Lane.record`).
+    `keep` stores events.
     """
+
+    __slots__ = ("_failures", "_journal", "_keep", "_pause", "_task")
 
     def __init__(self, journal: Journal, keep: Callable[[list[Event]], Awaitable[object]]) -> None:
         self._journal = journal
@@ -172,7 +174,7 @@ class Compaction:
         if asked:
             batch.append(System(name="note", content=why))
         if batch:
-            self._journal.append(batch)
+            self._journal.append(batch, leased=True)
 
 
 async def _summary(shop: Shop, recap: Recap, spent: list[Usage]) -> System:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from gateway.config_channels import Channels, Http
-from gateway.config_values import Duration, HttpUrl, Name, Secret, Section, WholeNumber
+from gateway.config_values import Duration, HttpUrl, Name, Secret, Section, StoreUrl, WholeNumber
 
 
 class Price(Section):
@@ -166,6 +166,16 @@ class Retention(Section):
     nothing is ever deleted"""
 
 
+class Store(Section):
+    """Where transcripts are kept: in files below `data_dir`, or in a PostgreSQL that several nodes share."""
+
+    url: StoreUrl = None
+    """the PostgreSQL that several gateways share, such as `postgresql://lunar@db/lunar`; `null`: files below
+    `data_dir`"""
+    node: str | None = Field(default=None, min_length=1, max_length=100)
+    """this gateway's name among them, for people; `null` is the name of its host"""
+
+
 class Config(Section):
     """Everything the daemon is told. Paths are absolute once it was loaded."""
 
@@ -187,6 +197,8 @@ class Config(Section):
     """what happens to messages that arrive while a reply is being written"""
     retention: Retention = Retention()
     """what becomes of old conversations"""
+    store: Store = Store()
+    """where transcripts are kept"""
     channels: Channels = Channels()
     """how people reach the gateway"""
 

@@ -19,7 +19,7 @@ from gateway.errors import ConfigError
 __all__ = ["Loaded", "Source", "find", "load", "read", "resolve", "secrets", "settle"]
 
 # Ours, but no keys of the configuration.
-_NOT_KEYS = {"LUNAR_CONFIG", "LUNAR_HTTP_TOKEN"}
+_NOT_KEYS = {"LUNAR_CONFIG", "LUNAR_HTTP_TOKEN", "LUNAR_STORE_URL"}
 
 
 class Source(NamedTuple):

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from gateway.config import Config
+from gateway.redaction import Redactor
 
 PREFIX = "LUNAR_"
 SECRET_KEYS = {"api_key", "token", "bot_token"}
@@ -22,7 +23,7 @@ ANY = "<name>"  # stands for a name that people choose, such as an agent's
 KeyPath = tuple[str | int, ...]
 
 _LONGEST_SHOWN = 60
-_MAY_HOLD_SECRETS = SECRET_KEYS | {"base_url"}
+_MAY_HOLD_SECRETS = SECRET_KEYS | {"base_url", "store"}
 _NAMED = re.compile(r"([a-z0-9_]+(?:\.[a-z0-9_]+)*): (.+)", re.DOTALL)
 
 _MAPPING = "must be a mapping of keys"
@@ -165,7 +166,8 @@ def _instead(path: KeyPath, value: Any) -> str:
 def _harmless(path: KeyPath, text: str) -> bool:
     # A text in the place of a whole section may be a secret that slipped a level: `model: sk-…`.
     section = known_keys(path) or get_origin(annotation(path)) is dict
-    return not section and len(text) <= _LONGEST_SHOWN and "@" not in text and "sk-" not in text
+    plain = "@" not in text and "sk-" not in text and Redactor().text(text) == text
+    return not section and len(text) <= _LONGEST_SHOWN and plain
 
 
 def _suggestion(path: KeyPath, places: Places) -> str:

@@ -17,6 +17,7 @@ from gateway.config_values import credential
 # What others use as well, and the key that each fills where the file leaves it out.
 _AMBIENT: dict[str, KeyPath] = {
     "LUNAR_HTTP_TOKEN": ("http", "token"),
+    "LUNAR_STORE_URL": ("store", "url"),
     "OPENAI_API_KEY": ("models", "default", "api_key"),
     "OPENAI_BASE_URL": ("models", "default", "base_url"),
     "TELEGRAM_BOT_TOKEN": ("channels", "telegram", "bot_token"),
@@ -88,7 +89,7 @@ def _secret_key(path: KeyPath) -> bool:
             "env",
             "headers",
         )  # and not the `env` of an {env: NAME} below it
-    return path[-1] in SECRET_KEYS
+    return path[-1] in SECRET_KEYS or path == ("store", "url")
 
 
 def at(data: Any, path: KeyPath) -> Any:

@@ -21,6 +21,8 @@ from pydantic import (
     model_validator,
 )
 
+_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{,60}")
+_CREDENTIAL = re.compile(r"[a-z_.-]{,40}")
 _UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -35,15 +37,20 @@ def _duration(value: object) -> object:
     raise ValueError("must be a number with a unit, such as 20s, 500ms or 5m")
 
 
+def _told(name: str, plausible: re.Pattern[str]) -> str:
+    # Whoever writes the secret itself behind `env` or `credential` must not find it in the log.
+    return name if plausible.fullmatch(name) else "this name (a name is wanted, and not the secret itself)"
+
+
 def _secret(value: object) -> object:
     match value:
         case {"env": str(name), **rest} if not rest:
             if not (found := os.environ.get(name)):
-                raise ValueError(f"the environment has no {name}")
+                raise ValueError(f"the environment has no {_told(name, _VARIABLE)}")
             return _one_line(found.strip())
         case {"credential": str(name), **rest} if not rest:
             if not (found := credential(name)):
-                raise ValueError(f"there is no text in $CREDENTIALS_DIRECTORY/{name}")
+                raise ValueError(f"there is no text in $CREDENTIALS_DIRECTORY/{_told(name, _CREDENTIAL)}")
             return _one_line(found)
         case str() if not value.strip():
             return None  # an empty token must never count as one
@@ -109,6 +116,12 @@ def _http_url(value: str | None) -> str | None:
     return value
 
 
+def _store_url(value: SecretStr | None) -> SecretStr | None:
+    if value is not None and not re.match(r"postgres(ql)?://.+", value.get_secret_value()):
+        raise ValueError("must begin with postgresql:// and a host, or be null")
+    return value
+
+
 def _origin(value: str) -> str:
     if not re.fullmatch(r"https?://[^/\s?#@]+", value.rstrip("/")):
         raise ValueError("must be a scheme and a host, such as https://chat.example.org")
@@ -145,6 +158,9 @@ Duration = Annotated[
     WithJsonSchema({"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*(ms|s|m|h|d)\s*$"}),
 ]
 Secret = Annotated[SecretStr | None, BeforeValidator(_secret), WithJsonSchema(_SECRET)]
+StoreUrl = Annotated[
+    SecretStr | None, BeforeValidator(_secret), AfterValidator(_store_url), WithJsonSchema(_SECRET)
+]
 HttpUrl = Annotated[
     str | None,
     AfterValidator(_http_url),

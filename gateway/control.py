@@ -98,7 +98,7 @@ class Controls:
         self.about = about
         # Set by the daemon: reads the configuration again, or raises `ConfigError`.
         self.reload: Callable[[], Awaitable[Outcome]] = _nothing_to_read
-        self.strangers: Strangers | None = None  # set while a channel with pairing runs
+        self.strangers: Strangers | None = None  # set where a channel with pairing is configured
 
     async def control(self, verb: str, args: Mapping[str, Any]) -> Any:
         """Carry out a verb and return its data; raises `Refused`."""

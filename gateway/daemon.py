@@ -34,16 +34,19 @@ from gateway.config_problem import NOWHERE
 from gateway.config_secrets import secrets
 from gateway.control import Controls
 from gateway.disk import Disk
-from gateway.errors import CannotCreate, ConfigError, Held
+from gateway.errors import ConfigError
 from gateway.health import Health
 from gateway.http import HttpChannel
+from gateway.nodes import Nodes
+from gateway.opening import Opening, shared_store
+from gateway.redaction import known
 from gateway.reload import Reload
 from gateway.retention import Retention
 from gateway.router import Router
 from gateway.strangers import Strangers
 from gateway.supervise import Supervisor
 from gateway.systemd import Inherited, Notifier, watch
-from session.errors import StoreLocked
+from session.protocols import TranscriptStore
 from session.store import Store
 
 if TYPE_CHECKING:
@@ -68,7 +71,9 @@ class Daemon:
         self._inherited = inherited
         self.notifier = Notifier()
         self._greet = greet  # told the address and the data directory, once people can come
-        self._store = Store(config.data_dir)
+        self._shared = shared_store(config)
+        self._store: TranscriptStore = self._shared or Store(config.data_dir)
+        self._opening = Opening(self._store, config)
         self._models = Models(config.models)
         self._supervisor = Supervisor()
         self._health = Health(self._store, self._supervisor, self._models)
@@ -76,8 +81,10 @@ class Daemon:
         self._about = About(__version__, names, self._models, self._health, DEMO_NOTICE)
         self._catalogue = Catalogue(config.tools, self._store, secrets(config))
         slots = asyncio.Semaphore(config.queue.running)
-        self._agents = Agents(self._store, self._models, slots, self._catalogue)
+        self._agents = Agents(self._store, self._models, slots, self._catalogue, self._shared)
         self._router = Router(self._store, self._agents.build(config), self._about.session, routes(config))
+        self._nodes = Nodes(self._shared, self._router, self._agents.ledger) if self._shared else None
+        self._health.nodes = self._about.nodes = self._nodes
         self._retention = Retention(self._router, config.retention.archive_after)
         self._controls = Controls(self._router, self._about)
         self._house = House(self._router, self._controls, HtmlRenderer())
@@ -92,12 +99,17 @@ class Daemon:
         self._chores: set[asyncio.Task[None]] = set()
         self._cli: CliChannel | None = None  # set by `_start`
         self._telegram: TelegramChannel | None = None  # set by `_go_on`, where there is a bot
+        self._strangers = Strangers()
+        if config.channels.telegram.active:
+            self._controls.strangers = self._strangers
+            self._router.approve = self._strangers.approve
         read = read or (lambda: Loaded(config, NOWHERE, {}))
         self._reload = Reload(config, read, self._renew, self.notifier)
+        self._health.notes = lambda: self._supervisor.notes
         self._health.remarks = ChainMap(self._reload.remarks, self._catalogue.faults)
         self._about.tools = self._catalogue
         self._about.sources = Sources(
-            Disk(config.data_dir),
+            Disk(config.data_dir, self._shared.listing if self._shared else None),
             self._supervisor,
             self._agents.ledger,
             lambda name: self._models.settings(name).context,
@@ -134,7 +146,7 @@ class Daemon:
             loop.add_signal_handler(number, self._signalled, number)
         loop.add_signal_handler(signal.SIGHUP, self._hung_up)
         try:
-            self._start()
+            await self._start()
             await self._supervisor.settled()
             self.notifier.ready()
             url = self._about.http = f"http://{self._config.http.host}:{self._http.port}/"
@@ -200,18 +212,9 @@ class Daemon:
         self._introducing.cancel()
         self._introducing = self._chore(self._introduce())
 
-    def _start(self) -> None:
+    async def _start(self) -> None:
         """The lock first, then the sockets: a second daemon must touch nothing of the first one's."""
-        try:
-            self._store.start()
-        except StoreLocked as error:
-            raise Held(f"Another gateway is running: {error}.") from error
-        except OSError as error:
-            raise CannotCreate(
-                f"{self._config.data_dir}: {error.strerror}. Choose another data_dir."
-            ) from error
-        if self._store.rebuilt and self._store.maybe_open():
-            log.info("open.log was missing or damaged: every session is looked at")
+        await self._opening.first()
         self._cli = self._socket()
         binding.bind(self._cli)
         binding.bind(self._http, self._config.http.port)
@@ -245,6 +248,8 @@ class Daemon:
             chore.cancel()
         await asyncio.gather(self._supervisor.stop(), self._catalogue.stop())
         self._agents.ledger.close()
+        if self._nodes:
+            self._nodes.close()
         await self._models.close()
         await self._store.close()
         log.info("stopped")
@@ -252,6 +257,7 @@ class Daemon:
     def _attend_telegram(self) -> None:
         from channels.telegram.channel import Settings, TelegramChannel
         from channels.telegram.pairing import FILE, Pairing
+        from channels.telegram.shared import Common, journal
 
         told = self._config.channels.telegram
         assert told.bot_token is not None
@@ -265,14 +271,14 @@ class Daemon:
             groups=told.groups,
             group_context=told.group_context,
         )
-        pairing = Pairing(self._config.data_dir / FILE)
+        known.learn([settings.webhook_secret])  # made of the token, and worth as much to whoever finds it
+        common = Common(self._shared.state(), self._shared.duty()) if self._shared else None
+        pairing = Pairing(journal(common, self._config.data_dir, FILE))
         shown = [(c.name, c.summary) for c in COMMANDS.values() if not c.operators]
-        channel = TelegramChannel(settings, self._router, self._config.data_dir, pairing, shown)
-        strangers = Strangers(pairing)
+        channel = TelegramChannel(settings, self._router, self._config.data_dir, pairing, shown, common)
         self._telegram = channel
-        self._controls.strangers = strangers
+        self._strangers.come(pairing)
         self._about.telegram = lambda: channel.figures
-        self._router.approve = strangers.approve
         self._router.employ(channel.courier)
         if channel.webhook_path:
             self._http.hook(channel.webhook_path, channel.webhook)
@@ -292,6 +298,7 @@ class Daemon:
             log.error("a chore broke", exc_info=chore.exception())
 
     async def _go_on(self) -> None:
+        await self._opening.done()
         if self._config.channels.telegram.active:
             # Its library takes a third of a second to import: the others are served meanwhile.
             await asyncio.to_thread(importlib.import_module, "channels.telegram.channel")
@@ -299,7 +306,10 @@ class Daemon:
         resumed = await self._router.resume()
         if resumed:
             log.info("going on with what was left open", sessions=resumed)
-        self._chore(self._retention.run())
+        if self._nodes:
+            self._chore(self._nodes.run())
+        if not self._shared:  # a database keeps all sessions alike
+            self._chore(self._retention.run())
 
     def _tell(self) -> None:
         self.notifier.status(self._health.line(self._supervisor.states))

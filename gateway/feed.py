@@ -15,8 +15,10 @@ log = structlog.get_logger(__name__)
 class Feed:
     """Publish and subscribe within one session. It keeps what the running turn has said so far."""
 
+    __slots__ = ("_approvals", "_said", "_started", "_watchers")
+
     def __init__(self) -> None:
-        self._watchers: set[FeedWatch] = set()
+        self._watchers: tuple[FeedWatch, ...] = ()
         self._started: Started | None = None
         self._said: list[str] = []
         self._approvals: dict[str, Approval] = {}  # those that nobody has answered yet, by call
@@ -38,7 +40,7 @@ class Feed:
             case Done():
                 self._started, self._said = None, []
                 self._approvals.clear()
-        for watcher in tuple(self._watchers):
+        for watcher in self._watchers:
             watcher.tell(update)
 
     def _note(self, event: System) -> None:
@@ -47,6 +49,11 @@ class Feed:
         elif event.name == "steered" and self._started and event.turn == self._started.turn:
             turn, answers, attempt = self._started.turn, self._started.answers, self._started.attempt
             self._started = Started(turn, answers + (event.messages or ()), attempt)
+
+    @property
+    def started(self) -> Started | None:
+        """How the turn in progress began."""
+        return self._started
 
     @property
     def running(self) -> Running | None:
@@ -64,16 +71,18 @@ class Feed:
     def watch(self, update: Callable[[Update], None], cursor: str | None) -> FeedWatch:
         """Subscribe from this tick on; `cursor` is the place of the last event published."""
         watcher = FeedWatch(self, update, cursor)
-        self._watchers.add(watcher)
+        self._watchers += (watcher,)
         return watcher
 
     def leave(self, watcher: FeedWatch) -> None:
         """Unsubscribe; a watcher that is gone already does no harm."""
-        self._watchers.discard(watcher)
+        self._watchers = tuple(other for other in self._watchers if other is not watcher)
 
 
 class FeedWatch:
     """A `channels.base.Watch`: the state at one tick and the updates after it."""
+
+    __slots__ = ("_feed", "_update", "cursor", "running")
 
     def __init__(self, feed: Feed, update: Callable[[Update], None], cursor: str | None) -> None:
         self.running = feed.running

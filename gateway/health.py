@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
 from gateway.redaction import known
@@ -46,18 +46,27 @@ class Health:
     def __init__(self, store: Storing, channels: Failing, models: Modelling) -> None:
         self.draining = False
         self.remarks: Mapping[str, str] = {}  # set once by whoever has any: `gateway.reload.Reload`
+        # What operators may wonder at while all is well, by channel; set once: `Supervisor.notes`.
+        self.notes: Callable[[], Mapping[str, str]] = dict
+        self.nodes: object | None = None  # set once by the daemon, where other nodes share the store
         self._store = store
         self._channels = channels
         self._models = models
 
     def live(self) -> Verdict:
-        """Whether what we acknowledge is stored; that the loop turns is shown by answering at all."""
-        why = {"store": known.text(self._store.fault)} if self._store.fault else {}
+        """Whether what we acknowledge is stored; that the loop turns is shown by answering at all.
+
+        A database that is away is no fault of this process: no restart would help.
+        """
+        why = {} if self.nodes else self._stored()
         return Verdict(not why, why)
+
+    def _stored(self) -> dict[str, str]:
+        return {"store": known.text(self._store.fault)} if self._store.fault else {}
 
     def ready(self) -> Verdict:
         """Whether a message that comes now will be taken and answered."""
-        why = dict(self.live().why)
+        why = self._stored()
         why.update({f"channel {name}": fault for name, fault in self._channels.faults.items()})
         why.update({f"model {name}": fault for name, fault in self._models.faults.items()})
         if self.draining:

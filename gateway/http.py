@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway.health import Health, Verdict
+from gateway.redaction import known
 
 _BACKLOG = 4096  # connections that wait, such as those of a restart; the kernel caps it (net.core.somaxconn)
 _LAST_GUESTS = 0.25  # seconds for those who were let in just before a stop; whoever comes later waits outside
@@ -134,7 +135,8 @@ class HttpChannel:
         return _answer(self._health.live())
 
     async def _ready(self, request: web.Request) -> web.Response:
-        return _answer(self._health.ready())
+        notes = {f"channel {name}": known.text(note) for name, note in self._health.notes().items()}
+        return _answer(self._health.ready(), notes)
 
 
 def _is_about_us(record: logging.LogRecord) -> bool:
@@ -142,6 +144,6 @@ def _is_about_us(record: logging.LogRecord) -> bool:
     return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
-def _answer(verdict: Verdict) -> web.Response:
-    body = {"ok": verdict.ok, "why": verdict.why}
+def _answer(verdict: Verdict, notes: Mapping[str, str] | None = None) -> web.Response:
+    body = {"ok": verdict.ok, "why": verdict.why} | ({"notes": notes} if notes else {})
     return web.json_response(body, status=200 if verdict.ok else 503, headers={"Cache-Control": "no-store"})

@@ -14,27 +14,37 @@ from channels.errors import Refused
 from gateway.feed import Feed
 from session import events
 from session.conversation import Attempt, Conversation, tail
-from session.errors import StorageError
+from session.errors import BadCursor, LeaseLost, Repeated, StorageError
 from session.events import Assistant, Event, Record, System, closes
 from session.ids import SessionId
-from session.store import Store
+from session.protocols import Following, TranscriptStore
 
 log = structlog.get_logger(__name__)
 
+_AGAIN = 1.0  # seconds until a transcript that could not be read is tried again
+_RETOLD = 64  # records of others, or of appends whose answer was lost, that are remembered
+
 
 class Journal:
-    """What is appended is applied to the conversation and shown to the watchers when it is on disk."""
+    """What is appended is applied to the conversation and shown to the watchers when it is on disk.
+
+    `shared`: other nodes may store something too; it comes in by the same way, in the transcript's order.
+    """
 
     def __init__(
         self,
         session: SessionId,
-        store: Store,
+        store: TranscriptStore,
         history_turns: int,
         *,
         push: bool,
         count: Callable[[Event], None] = lambda event: None,
+        shared: bool = False,
     ) -> None:
         self.session = session
+        self.shared = shared
+        self.on_foreign: Callable[[list[Record]], None] = lambda records: None  # set by the lane
+        self.on_lost: Callable[[], None] = lambda: None  # set by the lane: it may not run the turns any more
         self._count = count  # told of every event that this process stored
         self.feed = Feed()
         self.conversation = Conversation(history_turns, push=push)
@@ -42,18 +52,37 @@ class Journal:
         self._push = push
         self._store = store
         self._last: asyncio.Future[list[Record]] | None = None  # the newest append
-        self._applied: asyncio.Future[list[Record]] | None = None  # the newest one that was taken in
+        self._under_way: set[asyncio.Future[list[Record]]] = set()  # appends that are not taken in yet
         self._stale = False  # set by a failed append: the file is read again before the next one
+        self._following: Following | None = None  # where `shared`, from `open` to `close`
+        self._reopening: asyncio.Task[None] | None = None
+        self._retold: list[bytes] = []  # lines that came without our asking, the last ones
+
+    # -- life ------------------------------------------------------------------------------------
 
     async def open(self) -> None:
         """Read the transcript's tail; raises `StorageError` or `OSError`."""
         self.conversation = await self._folded()
+        self._follow()
 
     async def _folded(self) -> Conversation:
-        conversation = Conversation(self._history_turns, push=self._push)
-        for record in await self._store.recent(self.session, tail(self._history_turns)):
-            conversation.apply(record)
-        return conversation
+        return _folded(await self._tail(), self._history_turns, push=self._push)
+
+    async def _tail(self) -> list[Record]:
+        return await self._store.recent(self.session, tail(self._history_turns))
+
+    def _follow(self) -> None:
+        if self.shared:
+            cursor = self.conversation.cursor
+            self._following = self._store.follow(self.session, cursor, self._foreign, self._broken)
+
+    def close(self) -> None:
+        """Hear no more of what other nodes store."""
+        if self._reopening is not None:
+            self._reopening.cancel()
+        if self._following is not None:
+            self._following.close()
+            self._following = None
 
     def remember(self, history_turns: int) -> None:
         """See so many earlier messages, from the next turn on."""
@@ -61,59 +90,168 @@ class Journal:
             self._history_turns = history_turns
             self._stale = True
 
+    # -- what is stored --------------------------------------------------------------------------
+
     @property
     def busy(self) -> bool:
         """Whether an append is under way."""
-        return self._last is not self._applied
+        return bool(self._under_way)
 
-    def append(self, batch: Sequence[Event], *, sync: bool = True) -> asyncio.Future[list[Record]]:
-        """Store the events; whoever waits for it must shield it."""
+    def append(
+        self, batch: Sequence[Event], *, sync: bool = True, leased: bool = False
+    ) -> asyncio.Future[list[Record]]:
+        """Store the events (`TranscriptStore.append`); whoever waits for it must shield it."""
         # What is stored is applied and shown by the callback, also when the caller was cancelled meanwhile.
-        stored = self._store.append(self.session, [events.stamped(event) for event in batch], sync=sync)
+        stamped = [events.stamped(event) for event in batch]
+        stored = self._store.append(self.session, stamped, sync=sync, leased=leased)
         stored.add_done_callback(self._stored)
         self._last = stored
+        self._under_way.add(stored)
         return stored
 
     def _stored(self, stored: asyncio.Future[list[Record]]) -> None:
-        self._applied = stored
-        if stored.exception() is not None:
-            self._stale = True
-            return
-        for record in stored.result():
-            self.conversation.apply(record)
-            self._count(record.event)
-            self.feed.publish(Stored(record))
-            if closes(record.event) is not None:
-                self.feed.publish(_done(record))
+        self._under_way.discard(stored)
+        match stored.exception():
+            case None:
+                for record in stored.result():
+                    self._count(record.event)
+                    self._take(record)
+            case Repeated():
+                return
+            case LeaseLost():
+                self._stale = True
+                self.on_lost()
+            case _:
+                self._stale = True
+
+    def _foreign(self, records: list[Record]) -> None:
+        """Another node stored this, or we did and never heard of it."""
+        self._tell(records)
+        self.on_foreign(records)
+
+    def _tell(self, records: list[Record]) -> None:
+        self._retold = [*self._retold, *(record.line for record in records)][-_RETOLD:]
+        for record in records:
+            self._take(record)
+
+    def _take(self, record: Record) -> None:
+        self.conversation.apply(record)
+        self.feed.publish(Stored(record))
+        if closes(record.event) is not None:
+            self.feed.publish(_done(record))
+
+    def told(self, batch: Sequence[Event]) -> bool:
+        """Whether these stamped events, whose append failed, were stored all the same."""
+        return self.shared and all(events.encode(event)[:-1] in self._retold for event in batch)
+
+    async def catch_up(self) -> None:
+        """Wait until all that other nodes stored so far is known here, as far as it can be read now."""
+        if self._following is not None:
+            await asyncio.shield(self._following.catch_up())
+
+    async def still_ours(self) -> None:
+        """Where an append is in doubt, let nothing of it be under way; raises `LeaseLost`, `StorageError`."""
+        if self.uncertain and not await self._store.claim(self.session):
+            raise LeaseLost("another node runs this session's turns")
+
+    @property
+    def uncertain(self) -> bool:
+        """Whether nobody knows yet what became of an append: until then, it must not be made again."""
+        return self.shared and self._stale
+
+    def doubt(self) -> None:
+        """Something was taken in before it was stored, and never will be."""
+        self._stale = True
 
     async def fresh(self, running: Attempt | None) -> None:
         """After a failed append, look at what the file really holds; `running` goes on where it is open."""
         while self._stale:
             await self.quiet()  # what is under way is either read here or applied later, not both
-            last = self._last
+            await self.catch_up()
+            last, cursor = self._last, self.conversation.cursor
             try:
-                fresh = await self._folded()
+                tail = await self._tail()
             except (StorageError, OSError):
                 return
-            if self._last is not last:
+            if self._last is not last or self.conversation.cursor != cursor:
                 continue  # something was stored while the file was read: this look at it is too old
+            if self.shared:
+                tail = _until(tail, cursor)  # what is behind it is still to be handed over, and shown
+            fresh = _folded(tail, self._history_turns, push=self._push)
             if running and any(id in fresh.open for id in running.messages):
                 fresh.begin(running)
             self.conversation, self._stale = fresh, False
 
+    async def known(self, wanted: Callable[[], bool]) -> None:
+        """Before a turn begins: where another node may have run the last one, see what that one has done."""
+        while self.uncertain and wanted():
+            await self.fresh(None)
+            if self.uncertain:
+                await asyncio.sleep(_AGAIN)
+
     async def quiet(self) -> None:
         """Wait until no append is under way, and all that was stored is known here."""
-        while (last := self._last) is not None and last is not self._applied:
-            await asyncio.wait({last})  # comes back behind `_stored`, also of one that is done
+        while self._under_way:  # a refused one may be over before one that was asked for earlier
+            await asyncio.wait(self._under_way)  # comes back behind `_stored`, also of those that are done
+
+    # -- the end of a transcript -----------------------------------------------------------------
 
     async def erase(self) -> bool:
         """Remove the transcript for good and begin with nothing; False where there was none."""
-        found = await self._store.delete(self.session)
-        if broken_off := self.feed.running:
-            self.feed.publish(Done(broken_off.turn, "stopped", self.conversation.cursor or ""))
-        self.conversation = Conversation(self._history_turns, push=self._push)
-        self._stale = False
+        if self._following is not None:
+            self._following.close()
+        try:
+            found = await self._store.delete(self.session)
+        except BaseException:
+            self._follow()
+            raise
+        self._begin_anew([])
         return found
+
+    def _begin_anew(self, tail: list[Record]) -> None:
+        before = self.conversation.cursor
+        known = _until(tail, before)
+        self.conversation = _folded(known, self._history_turns, push=self._push)
+        self._stale = False
+        self._tell(tail[len(known) :])
+        self._follow()
+        shown, running = self.feed.running, self.conversation.running
+        if shown and (running is None or running.turn != shown.turn):
+            self.feed.publish(Done(shown.turn, "stopped", before or ""))
+
+    def _broken(self) -> None:
+        """The transcript is another one now: it was deleted elsewhere, or the database lost its end."""
+        self.on_lost()
+        if self._reopening is None or self._reopening.done():
+            self._reopening = asyncio.create_task(self._reopen(), name=f"read {self.session} anew")
+
+    async def _reopen(self) -> None:
+        while True:
+            await self.quiet()
+            last = self._last
+            try:
+                tail = await self._tail()
+            except (StorageError, OSError, BadCursor) as error:
+                log.warning("a transcript cannot be read anew", session=self.session, error=str(error))
+                await asyncio.sleep(_AGAIN)
+                continue
+            if self._last is last:
+                break
+        self._begin_anew(tail)
+        self.on_foreign([])
+
+
+def _folded(records: list[Record], history_turns: int, *, push: bool) -> Conversation:
+    conversation = Conversation(history_turns, push=push)
+    for record in records:
+        conversation.apply(record)
+    return conversation
+
+
+def _until(records: list[Record], cursor: str | None) -> list[Record]:
+    """Those up to the one that ends at the cursor."""
+    place = next((number for number, record in enumerate(records) if record.cursor == cursor), -1)
+    return records[: place + 1]
 
 
 def _done(record: Record) -> Done:

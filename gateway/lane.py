@@ -1,6 +1,7 @@
 """One session's turns, in order: store, run, tell, fail, stop.
 
-A lane orders all writes of its transcript and is the only runner of its turns.
+A lane orders this process's writes of its transcript. Only the one that is the owner runs its turns; where
+several nodes share the store, the others' lanes follow what it stores.
 """
 
 from __future__ import annotations
@@ -8,46 +9,28 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
-from typing import Literal, NamedTuple, get_args
 
 from channels.base import Approval, Receipt
 from channels.errors import Refused
+from gateway.arrivals import Arrivals
 from gateway.compaction import Compaction
 from gateway.feed import Feed
 from gateway.journal import Journal
 from gateway.ledger import Account, Ledger
 from gateway.questions import NOT_ASKED
+from gateway.rules import MODES, Again, Mode, Quiet, Rules
 from gateway.turn import ContextUse, Runner
 from gateway.turn_run import Shop, TurnRun
 from session.conversation import Attempt, Conversation
-from session.errors import StorageError
+from session.errors import Repeated
 from session.events import Event, Record, System, User
 from session.ids import SessionId
-from session.store import Store
+from session.protocols import SharedStore, TranscriptStore
 from session.window import Exchange
 
 MAX_WAITING = 20
 _LAST_WORDS = 2.0  # seconds that a stopped turn has to be closed before the lane is
 TOO_MANY = f"{MAX_WAITING} messages are waiting already. Please wait for an answer."
-
-Mode = Literal["collect", "each", "steer", "interrupt"]
-MODES: tuple[Mode, ...] = get_args(Mode)
-
-
-class Rules(NamedTuple):
-    """What a lane is told by the configuration."""
-
-    history_turns: int = 20
-    mode: Mode = "collect"
-    summaries: bool = True  # of what the model no longer sees, without anybody's asking
-    push: bool = False  # the channel brings its replies by itself: they are open until they are delivered
-
-
-class Again(NamedTuple):
-    """What a message asks once more: those messages, in place of the exchange of the turn `undo`."""
-
-    of: tuple[str, ...]
-    undo: str | None
 
 
 class Lane:
@@ -56,66 +39,93 @@ class Lane:
     def __init__(
         self,
         session: SessionId,
-        store: Store,
+        store: TranscriptStore,
         runner: Runner,
         slots: asyncio.Semaphore,
         rules: Rules,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         account: Account | None = None,
+        shared: SharedStore | None = None,
     ) -> None:
+        """`shared`: the store, where other nodes may run the session's turns, too."""
         self.session = session
         account = account or Ledger(store).account(session)
         self.held = 0  # how many channels hold the session; counted by the router's seats
+        self.hands_over = False  # set by the router when it drains: another node answers what still comes
         self.used = 0.0  # when the router last handed the lane out, monotonic seconds
-        self._journal = Journal(session, store, rules.history_turns, push=rules.push, count=account.count)
-        self._shop = Shop(self._journal, runner, slots, self._steered, account, sleep)
-        self._compaction = Compaction(self._journal, self.record)
+        self._shared = shared
+        follows = shared is not None
+        self.journal = Journal(
+            session, store, rules.history_turns, push=rules.push, count=account.count, shared=follows
+        )
+        self.journal.on_foreign, self.journal.on_lost = self._came, self.lose
+        self._shop = Shop(self.journal, runner, slots, self._steered, account, sleep)
+        self._compaction = Compaction(self.journal, self._keep_summary)
         self.context: ContextUse | None = None  # of the last turn, once there was one
         self._rules = rules
-        self._arriving: dict[str, tuple[int, asyncio.Future[list[Record]]]] = {}
+        self._arrivals = Arrivals(self.journal, self._turns_ahead)
+        self.quiet = Quiet()
         self._closing = False
         self._worker: asyncio.Task[None] | None = None
         self._turn: TurnRun | None = None
-        self._not_before = 0.0  # the loop's time up to which more of the same is expected
 
     # -- life ------------------------------------------------------------------------------------
 
     async def open(self) -> None:
         """Read the transcript's tail; raises `StorageError` or `OSError`."""
-        await self._journal.open()
+        await self.journal.open()
 
     @property
     def conversation(self) -> Conversation:
         """What is known of the session."""
-        return self._journal.conversation
+        return self.journal.conversation
 
     @property
     def feed(self) -> Feed:
         """Its live updates."""
-        return self._journal.feed
+        return self.journal.feed
+
+    @property
+    def owner(self) -> bool:
+        """Whether this process runs the session's turns, as far as it knows."""
+        return self._shared is None or self._shared.holds(self.session)
+
+    async def fresh(self) -> None:
+        """Know what is stored, where that was in doubt."""
+        mine = self._turn is not None and self.owner and not self._turn.lost
+        await self.journal.fresh(self._turn.attempt if self._turn and mine else None)
+
+    def lose(self) -> None:
+        """Another node runs the turns from now on: leave what runs to it."""
+        self._compaction.stop()
+        self.journal.doubt()
+        if self._turn is not None:
+            self._turn.lose()
 
     def adopt(self, fresh: Lane) -> None:
         """Work as another lane of the session would that was never opened, from the next turn on."""
         self._rules = fresh._rules
-        self._shop = fresh._shop._replace(journal=self._journal, steered=self._steered)
-        self._journal.remember(fresh._rules.history_turns)
+        self._shop = fresh._shop._replace(journal=self.journal, steered=self._steered)
+        self.journal.remember(fresh._rules.history_turns)
 
     def resume(self) -> None:
         """Begin what is open and not being worked on."""
-        if not self._closing and (self._worker is None or self._worker.done()) and self.conversation.open:
+        if self._closing or not self.owner:
+            return
+        if (self._worker is None or self._worker.done()) and self.conversation.open:
             self._worker = asyncio.create_task(self._work(), name=f"lane {self.session}")
 
     @property
     def idle(self) -> bool:
         """Whether nothing is running or waiting, and nobody holds the session."""
         working = self._worker is not None and not self._worker.done()
-        busy = working or self._compaction.busy or self._journal.busy
-        return not (busy or self.held) and self.conversation.settled
+        busy = working or self._compaction.busy or self.journal.busy
+        return not (busy or self.held) and (self.conversation.settled or not self.owner)
 
     @property
     def working(self) -> bool:
         """Whether a turn runs, or waits for its slot."""
-        return self._turn is not None
+        return self._turn is not None or (not self.owner and self.conversation.running is not None)
 
     @property
     def has_slot(self) -> bool:
@@ -136,7 +146,8 @@ class Lane:
     @property
     def waiting(self) -> int:
         """How many messages wait for the next turn."""
-        begun = self._turn.attempt.messages if self._turn else ()
+        attempt = self._turn.attempt if self._turn else None if self.owner else self.conversation.running
+        begun = attempt.messages if attempt else ()
         return sum(id not in begun for id in self.conversation.open)
 
     @property
@@ -180,7 +191,7 @@ class Lane:
         """Break off what runs and remove the transcript for good; False where there is none."""
         draining = self._closing
         await self.close()
-        found = await self._journal.erase()
+        found = await self.journal.erase()
         self._closing = draining
         return found
 
@@ -190,74 +201,79 @@ class Lane:
         self, id: str, text: str, *, hold: float = 0.0, insistent: bool = False, again: Again | None = None
     ) -> Receipt:
         """Store a message (`channels.base.InboundMessage`); returns when it is on disk. Raises `Refused`."""
-        if self._closing:
+        if self._closing and not self.hands_over:
             raise Refused("shutting_down", "The gateway is restarting. Please send it again in a moment.")
-        await self._journal.fresh(self._turn.attempt if self._turn else None)
-        if receipt := await self.repeat(id, text):
+        await self.fresh()
+        if receipt := await self._arrivals.repeat(id, text):
             return receipt
-        full = self.waiting + len(self._arriving) >= MAX_WAITING
+        full = self.waiting + len(self._arrivals) >= MAX_WAITING
         if full and not insistent:
             raise Refused("queue_full", TOO_MANY)
-        batch: list[Event] = [*self.conversation.lasting.carry(len(self._arriving) + 1)]
+        batch: list[Event] = [*self.conversation.lasting.carry(len(self._arrivals) + 1)]
         if again and again.undo:
             self._compaction.stop()  # it would tell of what is not to be seen any more
             batch.append(System(name="undo", turn=again.undo, id=id))
         batch.append(User(content=text, id=id, of=again.of if again else None))
         if full:
             batch.append(System(name="turn_failed", turn=_new_turn(), answers=(id,), content=TOO_MANY))
-        self._not_before = max(self._not_before, asyncio.get_running_loop().time() + hold)
+        self.quiet.hold(hold)
         queued = self._turns_ahead()
-        stored = self._journal.append(batch)
-        self._arriving[id] = (hash(text), stored)
+        stored = self.journal.append(batch)
+        self._arrivals.add(id, text, stored)
         stored.add_done_callback(lambda _: self._arrived(id))  # when the conversation knows of it
-        return Receipt(await self._cursor_of(stored), queued)
+        return Receipt(await self._arrivals.stored(id, None if again else text, stored), queued)
 
     def _arrived(self, id: str) -> None:
-        del self._arriving[id]
+        self._arrivals.drop(id)
+        self._interrupt(id)
+        self.resume()
+
+    def _interrupt(self, id: str) -> None:
         waits = id in self.conversation.open  # it may be refused, by the disk or for the many that wait
         if self.mode == "interrupt" and waits and self._turn and id not in self._turn.attempt.messages:
             self._turn.stop()
+
+    def _came(self, records: list[Record]) -> None:
+        """Another node has stored this."""
+        for record in records:
+            match record.event:
+                case User(id=str(id)):
+                    self._interrupt(id)
+                case System(name="reset" | "undo"):
+                    self._forget()
         self.resume()
 
-    async def repeat(self, id: str, text: str | None = None) -> Receipt | None:
-        """The receipt of a message that came before; raises `Refused` where its text is given and another."""
-        if arriving := self._arriving.get(id):
-            self._same(id, text is None or arriving[0] == hash(text))
-            return Receipt(await self._cursor_of(arriving[1]), self._turns_ahead())
-        if seen := self.conversation.seen.get(id):
-            self._same(id, not seen.command and (text is None or seen.text == hash(text)))
-            return Receipt(seen.cursor, self._turns_ahead() if id in self.conversation.open else 0)
-        return None
-
-    def _same(self, id: str, same: bool) -> None:
-        if not same:
-            raise Refused("id_conflict", f"Message id {id} was used for another text. Use a new id.")
+    async def repeat(self, id: str) -> Receipt | None:
+        """The receipt of a message that came before."""
+        return await self._arrivals.repeat(id)
 
     def _turns_ahead(self) -> int:
         if self.mode == "interrupt":
             return 0
         if self.mode != "each":
             return int(self.working)
-        return int(self.working) + self.waiting + len(self._arriving)
+        return int(self.working) + self.waiting + len(self._arrivals)
 
-    async def _cursor_of(self, stored: asyncio.Future[list[Record]]) -> str:
-        try:
-            return (await asyncio.shield(stored))[-1].cursor
-        except StorageError as error:
-            raise Refused(
-                "storage_unavailable", "The gateway cannot store messages just now. Please try again soon."
-            ) from error
-
-    async def record(self, batch: list[Event]) -> str:
+    async def record(self, batch: list[Event], *, leased: bool = False) -> str:
         """Store events that are no messages (a command's effect, a delivery); never waits for a turn.
 
-        Returns the cursor after them; raises `Refused`.
+        `leased`: only if this node runs the session's turns. Returns the cursor after them; raises `Refused`.
         """
         if any(isinstance(event, System) and event.name in ("reset", "undo") for event in batch):
-            self._compaction.stop()
-            self.context = None
-        await self._journal.fresh(self._turn.attempt if self._turn else None)
-        return await self._cursor_of(self._journal.append(batch))
+            self._forget()
+        await self.fresh()
+        try:
+            return await self._arrivals.cursor(self.journal.append(batch, leased=leased))
+        except Repeated as before:
+            return before.cursor  # the answer to an earlier try was lost
+
+    async def _keep_summary(self, batch: list[Event]) -> str:
+        return await self.record(batch, leased=True)
+
+    def _forget(self) -> None:
+        """What a summary would tell of, and what the last request took, is of something else now."""
+        self._compaction.stop()
+        self.context = None
 
     def stop(self) -> bool:
         """Stop the running turn, also one that waits for a slot, and a summary; False where there is none."""
@@ -282,19 +298,20 @@ class Lane:
     # -- turns -----------------------------------------------------------------------------------
 
     async def _work(self) -> None:
-        while not self._closing and (attempt := await self._next()):
+        while not self._closing and self.owner and (attempt := await self._next()):
             self._turn = TurnRun(attempt, self._shop)
             try:
                 await self._turn.over()
             finally:
                 self.context = self._turn.context or self.context
                 self._turn = None
-            if self._rules.summaries and not self._closing:
+            if self._rules.summaries and not self._closing and self.owner:
                 self._compaction.consider(self._shop, self.context and self.context.room)
 
     async def _next(self) -> Attempt | None:
-        await self._quiet()
-        if self._closing:
+        await self.quiet.wait()
+        await self.journal.known(lambda: self.owner and not self._closing)
+        if self._closing or not self.owner:
             return None
         if begun := self.conversation.running:
             return Attempt(begun.turn, begun.messages, begun.number + 1)
@@ -304,16 +321,9 @@ class Lane:
         batch = waiting[:1] if self.mode == "each" else waiting
         return Attempt(_new_turn(), tuple(str(message.id) for message in batch), 1)
 
-    async def _quiet(self) -> None:
-        """Wait while more of the same is expected."""
-        clock = asyncio.get_running_loop().time
-        while (pause := self._not_before - clock()) > 0:  # noqa: ASYNC110 - time itself is awaited
-            await asyncio.sleep(pause)
-
     def _steered(self) -> list[User]:
         """What the running turn takes in on its way; nothing while more of the same is expected."""
-        whole = self._not_before <= asyncio.get_running_loop().time()
-        return self.conversation.waiting() if self.mode == "steer" and whole else []
+        return self.conversation.waiting() if self.mode == "steer" and self.quiet.over else []
 
 
 def _new_turn() -> str:

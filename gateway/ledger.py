@@ -6,7 +6,6 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
@@ -16,8 +15,7 @@ from gateway.usage import Day, midnight, money, recorded, shown, usage_of
 from session import ids
 from session.events import Event, Usage, closes, timestamp
 from session.ids import SessionId
-from session.listing import entries
-from session.store import Store
+from session.protocols import TranscriptStore
 
 if TYPE_CHECKING:
     from gateway.config import Allowance, Budget
@@ -44,10 +42,11 @@ class Ledger:
     """What every session and every agent used today, and may still use.
 
     What this process stores comes in by `Account.count`. What earlier ones stored is read once, as soon as
-    an agent has a budget; its turns wait for that, so that a restart gives nobody a new budget.
+    an agent has a budget; its turns wait for that, so that a restart gives nobody a new budget. What other
+    nodes store meanwhile they say (`heard`).
     """
 
-    def __init__(self, store: Store, clock: Callable[[], datetime] = _now) -> None:
+    def __init__(self, store: TranscriptStore, clock: Callable[[], datetime] = _now) -> None:
         self._store = store
         self._clock = clock
         self._began = timestamp(clock())  # what was stored from now on is counted already
@@ -57,6 +56,7 @@ class Ledger:
         self._agents: defaultdict[str, Usage] = defaultdict(Usage)
         self._running: dict[SessionId, Usage] = {}  # what turns took that are not closed yet
         self._reading: asyncio.Task[None] | None = None
+        self.tell: Callable[[SessionId, Usage], None] | None = None  # set where there are other nodes
 
     def limit(self, budgets: Mapping[str, Budget]) -> None:
         """Each agent's budget from now on."""
@@ -74,20 +74,23 @@ class Ledger:
         """Wait until it is known what earlier processes used today; at once where there is no budget."""
         if not self._budgets:
             return
-        if self._reading is None:
-            self._reading = asyncio.create_task(self._read(), name="usage of the day")
-        await asyncio.shield(self._reading)
+        while True:
+            if self._reading is None:
+                self._reading = asyncio.create_task(self._read(), name="usage of the day")
+            await asyncio.shield(reading := self._reading)
+            if reading is self._reading:
+                return
 
     async def _read(self) -> None:
         while True:
             day = self._today()
             try:
-                found = await asyncio.to_thread(_between, self._store.data_dir, day, self._began)
+                found = await _between(self._store, day, self._began)
             except OSError as error:
                 log.warning("the usage of the day cannot be read", error=str(error), again_in=_AGAIN)
                 await asyncio.sleep(_AGAIN)
                 continue
-            if self._today() == day:
+            if self._today() == day and self._reading is asyncio.current_task():
                 for session, used in found.items():
                     self._add(session, used)
             return
@@ -114,12 +117,25 @@ class Ledger:
             self._today()
             self._add(session, used)
             agent = ids.parse(session)[0]
+            if self.tell and agent in self._budgets:
+                self.tell(session, used)
             counters.TOKENS.add(agent, "input", by=used.input)
             counters.TOKENS.add(agent, "output", by=used.output)
             if used.cost:
                 counters.COST.add(agent, by=used.cost)
         if closes(event) is not None:
             self._running.pop(session, None)
+
+    def heard(self, session: SessionId, used: Usage) -> None:
+        """Another node stored an event that says so."""
+        self._today()
+        self._add(session, used)
+
+    def doubt(self) -> None:
+        """Something that other nodes said may be lost: what was used today is read again."""
+        self._reading, self._began = None, timestamp(self._clock())
+        self._sessions.clear()
+        self._agents.clear()
 
     def spend(self, session: SessionId, used: Usage | None) -> None:
         """What the session's turn under way took so far; None where there is none any more."""
@@ -165,6 +181,8 @@ class Ledger:
 class Account:
     """One session's hold on the ledger."""
 
+    __slots__ = ("_ledger", "_session")
+
     def __init__(self, ledger: Ledger, session: SessionId) -> None:
         self._ledger = ledger
         self._session = session
@@ -203,14 +221,14 @@ def _used_up(allowance: Allowance, used: Usage) -> str | None:
     return None
 
 
-def _between(data_dir: Path, since: datetime, until: str) -> dict[SessionId, Usage]:
-    """What each session used from `since` on and before `until`, as far as its file can be read."""
+async def _between(store: TranscriptStore, since: datetime, until: str) -> dict[SessionId, Usage]:
+    """What each session used from `since` on and before `until`, as far as it can be read."""
     first, found = timestamp(since), dict[SessionId, Usage]()
-    for entry in entries(data_dir):
+    for entry in await store.listing():
         if entry.modified < since.timestamp():
             continue
         try:
-            for event in recorded(data_dir, entry.session):
+            async for event in recorded(store, entry.session):
                 if first <= event.ts < until and event.usage:
                     found[entry.session] = found.get(entry.session, Usage()) + event.usage
         except OSError as error:

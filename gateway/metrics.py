@@ -28,6 +28,10 @@ def _telegram(name: str) -> Callable[[Mapping[str, Any]], float | None]:
     return lambda data: data["telegram"][name] if data["telegram"] else None
 
 
+def _store(value: Callable[[Mapping[str, Any]], float]) -> Callable[[Mapping[str, Any]], float | None]:
+    return lambda data: value(data["store"]) if data["store"] else None
+
+
 GAUGES = (
     Gauge("ready", "1 while messages are taken and answered.", lambda data: data["ready"]),
     Gauge("uptime_seconds", "Since the start.", lambda data: data["uptime_seconds"]),
@@ -36,6 +40,8 @@ GAUGES = (
     Gauge("turns_running", "Replies being written.", lambda data: data["turns_running"]),
     Gauge("turns_waiting", "Turns that wait for a slot or a person.", lambda data: data["turns_waiting"]),
     Gauge("messages_waiting", "For the next turn.", lambda data: data["messages_waiting"]),
+    Gauge("store_leases", "Sessions whose turns this node runs.", _store(lambda store: store["leases"])),
+    Gauge("store_nodes", "Nodes that live.", _store(lambda store: len(store["nodes"]))),
     Gauge("telegram_deliveries_waiting", "Replies on their way.", _telegram("waiting")),
     Gauge("telegram_poll_age_seconds", "Since getUpdates last came back.", _telegram("poll_age_seconds")),
 )

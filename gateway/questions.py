@@ -10,13 +10,14 @@ from datetime import UTC, datetime, timedelta
 from channels.base import Approval
 from channels.errors import Refused
 from gateway.journal import Journal
-from session.errors import StorageError
+from session.errors import LeaseLost, Repeated, StorageError
 from session.events import Record, System, ToolCall, timestamp
 
 SECONDS = 300.0  # that the person has
 
 NOT_ASKED = "No tool call is waiting for this answer: it was answered already, or its time is over."
 NOT_STORED = "The gateway cannot store your answer just now. Please give it again soon."
+ELSEWHERE = "Another node of the gateway goes on with this reply. Please give your answer again in a moment."
 
 
 class _Question:
@@ -102,13 +103,17 @@ class Questions:
         question = self._questions.get(call_id)
         if question is None or not question.open:
             raise Refused("not_found", NOT_ASKED)
-        question.storing = stored = self._journal.append([self._answer(call_id, allow, id)])
+        question.storing = stored = self._journal.append([self._answer(call_id, allow, id)], leased=True)
         # Whoever answers may be gone meanwhile: what was stored counts all the same.
         stored.add_done_callback(lambda stored: question.settle(stored, allow))
         try:
             await asyncio.shield(stored)
         except StorageError as error:
             raise Refused("storage_unavailable", NOT_STORED) from error
+        except LeaseLost as error:
+            raise Refused("storage_unavailable", ELSEWHERE) from error
+        except Repeated:
+            return  # the answer to an earlier try was lost
 
     def _answer(self, call_id: str, allow: bool, id: str | None) -> System:
         return System(name="approval", id=id, turn=self._turn, call_id=call_id, allow=allow)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
 import math
 import re
@@ -57,6 +58,10 @@ class Redactor:
                 text = shape.sub(instead, text)
         return text
 
+    def beginning(self, text: str, length: int) -> str:
+        """At most so many characters of the text, masked first: half a secret looks like none."""
+        return self.text(text)[:length]
+
     def value(self, value: Any) -> Any:
         """The same for what JSON can hold, however deep; anything else becomes its `repr`."""
         match value:
@@ -74,13 +79,16 @@ class Redactor:
 
 
 def _forms(secret: str) -> set[str]:
-    """A secret as URLs, JSON and Python write it; of an address, only what is secret in it."""
+    """A secret as URLs, JSON, HTML and Python write it; of an address, only what is secret in it."""
     if "://" in secret:
         return set().union(*(_forms(part) for part in _inside(secret)))
     if len(secret) < _SHORTEST:
         return set()
-    escaped = {json.dumps(secret)[1:-1], repr(secret)[1:-1]}
-    return {secret, secret.strip(), quote(secret, safe=""), quote(secret), quote_plus(secret), *escaped}
+    encoded = json.dumps(secret)[1:-1]
+    # PHP escapes slashes; a server's page of HTML may repeat what it was sent.
+    escaped = {encoded, encoded.replace("/", "\\/"), repr(secret)[1:-1], html.escape(secret)}
+    forms = {secret, secret.strip(), quote(secret, safe=""), quote(secret), quote_plus(secret), *escaped}
+    return forms | {form.lower() for form in forms}  # as `str.capitalize` and whoever compares hosts leave it
 
 
 def _inside(url: str) -> set[str]:

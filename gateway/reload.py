@@ -41,6 +41,7 @@ LIVE = (
 # What is built into sockets that listen, files that are open and programs that run.
 RESTART = (
     "data_dir",
+    "store",
     "http.host",
     "http.port",
     "tools",

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from channels.base import Receipt
 from channels.errors import Refused
 from channels.wire import MAX_TEXT
-from gateway.lane import Again, Lane
+from gateway.lane import Lane
+from gateway.rules import Again
 from session.events import System, User
 from session.exchange import Exchange
 

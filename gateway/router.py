@@ -6,18 +6,23 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import structlog
 
 from channels.base import Answer, Courier, InboundMessage, Receipt
 from channels.errors import Refused
+from gateway.arrivals import NOT_STORED
 from gateway.journal import readable
 from gateway.lane import Lane
+from gateway.notices import Done, Erase
 from gateway.seat import Seat
 from session import ids
 from session.ids import AgentId, Peer, PeerId, Provider, SessionId
-from session.store import Store
+from session.protocols import TranscriptStore
+
+if TYPE_CHECKING:
+    from gateway.nodes import Nodes
 
 log = structlog.get_logger(__name__)
 
@@ -70,7 +75,7 @@ class Router:
 
     def __init__(
         self,
-        store: Store,
+        store: TranscriptStore,
         agents: Mapping[str, Agent],
         about: Callable[[Lane], Awaitable[list[tuple[str, str]]]],
         routes: Sequence[Route] = (),
@@ -87,14 +92,29 @@ class Router:
             _nobody_knocks  # set by whoever has strangers
         )
         self._couriers: dict[Provider, Courier] = {}
-        self._draining = False
+        self._attended: set[SessionId] = set()  # of which a courier knows
+        self.draining = False
+        self.nodes: Nodes | None = None  # set by `Nodes`, where the store is shared
 
     # -- the inbox -------------------------------------------------------------------------------
 
     async def session(self, peer: Peer, agent: AgentId | None = None, *, operator: bool = False) -> Seat:
         """Open the peer's session; raises `Refused`."""
         await self._agent(agent or self._routed(peer)).known()
-        return await self._seat(peer, agent, operator=operator)
+        seat = await self._seat(peer, agent, operator=operator)
+        if self.nodes:
+            await self._arrived(self.nodes, seat)
+        return seat
+
+    async def _arrived(self, nodes: Nodes, seat: Seat) -> None:
+        """Whoever comes is to see what is stored, not what this node last heard of."""
+        try:
+            await nodes.watching.arrive(seat.lane)
+            if self.store.fault:
+                raise Refused("storage_unavailable", NOT_STORED)
+        except BaseException:
+            seat.close()
+            raise
 
     async def _seat(self, peer: Peer, agent: AgentId | None, *, operator: bool = False) -> Seat:
         chosen = self._agent(agent or self._routed(peer))
@@ -114,7 +134,17 @@ class Router:
 
     async def delete_session(self, session: SessionId) -> bool:
         """Remove a session for good, whatever it is doing; False where there is none."""
-        return await (await self.lane(session)).erase()
+        lane = await self.lane(session)
+        if self.nodes and isinstance(done := await self.nodes.errands.send(lane, Erase()), Done):
+            return done.found
+        return await self.erase(lane)
+
+    async def erase(self, lane: Lane) -> bool:
+        """Remove a session whose turns no other node runs; False where there is none."""
+        found = await lane.erase()
+        if self.nodes:
+            self.nodes.watching.anew(lane.session)
+        return found
 
     async def archive(self, session: SessionId) -> str | None:
         """Compress a session that nobody is in, or say why not; raises `OSError`."""
@@ -179,12 +209,38 @@ class Router:
             lane.adopt(renewed.lane(session))
         lane.used = self._clock()
         self._lanes[session] = lane
-        if courier := self._courier(session):
-            courier.attend(Seat(self, lane, self._agent(agent), held=False))
-        if self._draining:
-            await lane.drain()
+        if lane.owner:
+            self.attend(lane)
+        if self.draining:
+            await self._drained(lane)
         else:
             lane.resume()
+
+    def find(self, session: SessionId) -> Lane | None:
+        """The session's lane, where it is in memory."""
+        return self._lanes.get(session)
+
+    def seat(self, lane: Lane, *, operator: bool = False) -> Seat:
+        """A seat that does not hold the session."""
+        agent, _ = ids.parse(lane.session)
+        return Seat(self, lane, self._agent(agent), held=False, operator=operator)
+
+    def attend(self, lane: Lane) -> None:
+        """Let the session's channel bring its replies: this node runs its turns."""
+        if (courier := self._courier(lane.session)) and lane.session not in self._attended:
+            self._attended.add(lane.session)
+            courier.attend(self.seat(lane))
+
+    def dismiss(self, lane: Lane) -> None:
+        """Its replies are brought by another node from now on, or there are none."""
+        if (courier := self._courier(lane.session)) and lane.session in self._attended:
+            self._attended.discard(lane.session)
+            courier.dismiss(lane.session)
+
+    def left(self, lane: Lane) -> None:
+        """Somebody let go of the session."""
+        if self.nodes and not lane.held:
+            self.nodes.watching.left(lane)
 
     def _courier(self, session: SessionId) -> Courier | None:
         _, peer = ids.parse(session)
@@ -192,9 +248,12 @@ class Router:
 
     async def _let_go(self, lane: Lane) -> None:
         del self._lanes[lane.session]
-        if courier := self._courier(lane.session):
-            courier.dismiss(lane.session)
-        await self.store.settle(lane.session)
+        self.dismiss(lane)
+        if self.nodes:
+            self.nodes.gone(lane)
+        if lane.owner:
+            await self.store.settle(lane.session)
+        lane.journal.close()
 
     @property
     def lanes(self) -> list[Lane]:
@@ -233,13 +292,20 @@ class Router:
 
     async def drain(self, seconds: float) -> None:
         """Take in nothing more, finish what is being answered for so long, leave the rest open."""
-        self._draining = True
+        self.draining = True
         if self._lanes:
-            draining = [asyncio.create_task(lane.drain()) for lane in self.lanes]
+            draining = [asyncio.create_task(self._drained(lane)) for lane in self.lanes]
             _, late = await asyncio.wait(draining, timeout=seconds)
             await asyncio.gather(*(lane.close() for lane in self.lanes))
             if late:
                 await asyncio.wait(late)
         for lane in self.lanes:
-            if lane.idle:
+            if lane.idle and lane.owner:
                 await self.store.settle(lane.session)
+
+    async def _drained(self, lane: Lane) -> None:
+        """End what is being answered, and let another node go on."""
+        lane.hands_over = self.nodes is not None and bool(self.nodes.others)
+        await lane.drain()
+        if self.nodes and lane.owner and (lane.conversation.settled or lane.session not in self._attended):
+            await self.nodes.release(lane)

@@ -11,7 +11,9 @@ from channels.wire import MAX_TEXT
 from gateway import commands, reversal
 from gateway.feed import FeedWatch
 from gateway.journal import readable
-from gateway.lane import Lane, Mode
+from gateway.lane import Lane
+from gateway.notices import Approve, Command, Retry
+from gateway.rules import Mode
 from session.errors import BadCursor
 from session.events import Event, Record, System, User
 from session.ids import AgentId, SessionId
@@ -24,19 +26,22 @@ if TYPE_CHECKING:
 class Seat:
     """A `channels.base.Session`, and what commands may use of it (`commands.Scene`)."""
 
+    __slots__ = ("_agent", "_brings", "_held", "_router", "lane", "operator")
+
     def __init__(
         self, router: Router, lane: Lane, agent: Agent, *, held: bool = True, operator: bool = False
     ) -> None:
         self._router = router
-        self._lane = lane
+        self.lane = lane
         self._agent = agent
         self._held = held
+        self._brings = not held  # a courier's, or another node's: what it stores belongs to the turns
         self.operator = operator
         lane.held += held
 
     @property
     def id(self) -> SessionId:
-        return self._lane.session
+        return self.lane.session
 
     @property
     def agent(self) -> AgentId:
@@ -44,30 +49,30 @@ class Seat:
 
     @property
     def model(self) -> str:
-        return self._router.models(self.agent).label(self._lane.chosen_model)
+        return self._router.models(self.agent).label(self.lane.chosen_model)
 
     @property
     def turns(self) -> int:
-        return self._lane.conversation.window.size
+        return self.lane.conversation.window.size
 
     def watch(self, update: Callable[[Update], None]) -> FeedWatch:
-        return self._lane.feed.watch(update, self._lane.conversation.cursor)
+        return self.lane.feed.watch(update, self.lane.conversation.cursor)
 
     def undelivered(self) -> list[Delivery]:
-        replies = self._lane.conversation.replies
+        replies = self.lane.conversation.replies
         return [_delivery(reply) for reply in replies.undelivered()] if replies else []
 
     def sent(self, turn: str) -> list[Sent]:
-        replies = self._lane.conversation.replies
+        replies = self.lane.conversation.replies
         return _sent(replies.sent(turn)) if replies else []
 
     @property
     def address(self) -> str | None:
-        replies = self._lane.conversation.replies
+        replies = self.lane.conversation.replies
         return replies.address if replies else None
 
     async def record(self, events: list[Event]) -> None:
-        await self._lane.record(events)
+        await self.lane.record(events, leased=self._brings)
 
     async def submit(
         self, id: str, text: str, *, hold: float = 0.0, insistent: bool = False
@@ -78,7 +83,9 @@ class Seat:
                 return await self._command(call)
             case str() as unknown:
                 return Answer(unknown)
-        return await self._lane.submit(id, commands.plain(text), hold=hold, insistent=insistent)
+        if hold and self._router.nodes and not self.lane.owner:
+            self._router.nodes.hold(self.id, hold)
+        return await self.lane.submit(id, commands.plain(text), hold=hold, insistent=insistent)
 
     def _small(self, text: str) -> None:
         if not text.strip():
@@ -87,7 +94,15 @@ class Seat:
             raise Refused("text_too_large", f"A message may have at most {MAX_TEXT // 1024} KiB of text.")
 
     async def _command(self, call: commands.Call) -> Receipt | Answer:
-        seen = self._lane.conversation.seen.get(call.id)
+        if nodes := self._router.nodes:
+            asked = Command(call.name, call.argument, call.id, self.operator)
+            if isinstance(done := await nodes.errands.send(self.lane, asked), Receipt | Answer):
+                return done
+        return await self.carry_out(call)
+
+    async def carry_out(self, call: commands.Call) -> Receipt | Answer:
+        """Do what a command says, where no other node runs the session's turns; raises `Refused`."""
+        seen = self.lane.conversation.seen.get(call.id)
         if seen and not (seen.again and call.name == "retry"):
             if not seen.command:
                 raise Refused("id_conflict", f"Message id {call.id} was used for another text. Use a new id.")
@@ -100,14 +115,14 @@ class Seat:
 
     @property
     def chosen(self) -> str | None:
-        return self._lane.chosen_model
+        return self.lane.chosen_model
 
     @property
     def models(self) -> dict[str, str]:
         return self._router.models(self.agent).choices(every=self.operator)
 
     async def status(self) -> list[tuple[str, str]]:
-        return await self._router.about(self._lane)
+        return await self._router.about(self.lane)
 
     async def admit(self, code: str) -> str:
         _, said = await self._router.approve(code)
@@ -115,44 +130,56 @@ class Seat:
 
     @property
     def asked(self) -> list[Approval]:
-        return self._lane.asked
+        return self.lane.asked
 
     async def decide(self, call_id: str, allow: bool, id: str) -> None:
-        await self._lane.approve(call_id, allow, id)
+        await self.lane.approve(call_id, allow, id)
 
     @property
     def queue(self) -> tuple[Mode, Mode]:
-        return self._lane.mode, self._lane.default_mode
+        return self.lane.mode, self.lane.default_mode
 
     async def compact(self) -> str:
-        return await self._lane.compact()
+        return await self.lane.compact()
 
     async def undo(self, id: str) -> str:
-        return await reversal.undo(self._lane, id)
+        return await reversal.undo(self.lane, id)
 
     async def again(self, id: str) -> Receipt | str:
-        return await reversal.again(self._lane, id)
+        return await reversal.again(self.lane, id)
 
     async def note(self, event: System) -> None:
-        await self._lane.record([event])
+        await self.lane.record([event])
 
     async def retry(self, id: str, of: str) -> Receipt:
-        seen = self._lane.conversation.seen.get(of)
+        nodes = self._router.nodes
+        if nodes and isinstance(done := await nodes.errands.send(self.lane, Retry(id, of)), Receipt):
+            return done
+        return await self.ask_again(id, of)
+
+    async def ask_again(self, id: str, of: str) -> Receipt:
+        """`retry`, where no other node runs the session's turns."""
+        seen = self.lane.conversation.seen.get(of)
         if seen and not seen.command:
             with readable(self.id):
                 events = await self._router.store.recent(self.id, lambda record: _is_message(record, of))
             if events and isinstance(events[0].event, User):
-                return await reversal.anew(self._lane, id, events[0].event)
+                return await reversal.anew(self.lane, id, events[0].event)
         raise Refused("not_found", f"There is no message {of} in the recent part of this conversation.")
 
     def stop(self) -> bool:
-        return self._lane.stop()
+        if self._router.nodes and not self.lane.owner:
+            self._router.nodes.errands.stop(self.lane)
+            return self.lane.working
+        return self.lane.stop()
 
     async def approve(self, call_id: str, allow: bool) -> None:
-        await self._lane.approve(call_id, allow)
+        nodes = self._router.nodes
+        if nodes is None or await nodes.errands.send(self.lane, Approve(call_id, allow)) is None:
+            await self.lane.approve(call_id, allow)
 
     async def after(self, cursor: str | None, limit: int, until: str | None) -> list[Record]:
-        if cursor is not None and self._lane.conversation.cursor is None:
+        if cursor is not None and self.lane.conversation.cursor is None and not self._router.nodes:
             raise BadCursor("nothing was said in this session yet")
         with readable(self.id):
             return await self._router.store.after(self.id, cursor, limit, until)
@@ -162,8 +189,10 @@ class Seat:
             return await self._router.store.before(self.id, cursor, limit)
 
     def close(self) -> None:
-        self._lane.held -= self._held
-        self._held = False
+        if self._held:
+            self._held = False
+            self.lane.held -= 1
+            self._router.left(self.lane)
 
 
 def _delivery(reply: Reply) -> Delivery:

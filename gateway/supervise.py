@@ -28,6 +28,15 @@ class Ailing(Protocol):
 
 
 @runtime_checkable
+class Noting(Protocol):
+    """A channel that may have something to say while all is well."""
+
+    @property
+    def note(self) -> str | None:
+        """It, for the operator."""
+
+
+@runtime_checkable
 class Crowded(Protocol):
     """A channel whose clients stay connected."""
 
@@ -61,6 +70,12 @@ class Supervisor:
         """Every channel by name: why it does not work, or `ready`."""
         faults = self.faults
         return {name: faults.get(name, "ready") for name in self._channels}
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """What is to be known of channels that are well, by name."""
+        channels = self._channels.items()
+        return {name: one.note for name, one in channels if isinstance(one, Noting) and one.note}
 
     @property
     def connections(self) -> dict[str, int]:

@@ -14,8 +14,8 @@ from gateway.questions import Questions
 from gateway.turn import Ask, ContextUse, Runner, Spending, TurnEvent, of_turn
 from gateway.turn_report import TurnReport
 from session.conversation import Attempt
-from session.errors import StorageError
-from session.events import Assistant, System, ToolCall, ToolResult, Usage, User, closes
+from session.errors import LeaseLost, StorageError
+from session.events import Assistant, Event, System, ToolCall, ToolResult, Usage, User, closes, stamped
 
 ATTEMPTS = 3
 WALL_SECONDS = 300.0  # one attempt at a turn, tools included, waiting for the person or the disk not
@@ -54,6 +54,7 @@ class TurnRun:
         self._account = shop.account
         self._sleep = shop.sleep
         self._broken_off = False  # set by `break_off`
+        self.lost = False  # another node goes on with it; set by `lose` or a refused append
         self._spent: Usage | None = None
         self._closing: Assistant | System | None = None
         self._limit: asyncio.Timeout | None = None  # set while the runner works
@@ -70,7 +71,13 @@ class TurnRun:
     async def over(self) -> None:
         """Wait until the turn has its one closing event, or was broken off."""
         await asyncio.wait({self._task})
-        await self._settle()
+        try:
+            await self._settle()
+        except LeaseLost:
+            pass  # `_lost` says so
+        if self.lost:
+            _fault(self._task)
+            self._log.info("another node goes on with the turn")
         self._account.spend(None)
         self._report.ends(self._closing)
 
@@ -85,6 +92,11 @@ class TurnRun:
     def break_off(self) -> None:
         """Leave the turn open: the next start goes on with it."""
         self._broken_off = True
+        self._task.cancel()
+
+    def lose(self) -> None:
+        """Another node runs the session's turns: write nothing more, this turn's end neither."""
+        self.lost = True
         self._task.cancel()
 
     async def approve(self, call_id: str, allow: bool, id: str | None = None) -> None:
@@ -112,7 +124,8 @@ class TurnRun:
         if messages:
             ids = tuple(str(message.id) for message in messages)
             self.attempt = self.attempt._replace(messages=self.attempt.messages + ids)
-            self._journal.append([System(name="steered", turn=self.attempt.turn, messages=ids)], sync=False)
+            steered = System(name="steered", turn=self.attempt.turn, messages=ids)
+            self._journal.append([steered], sync=False, leased=True)
             self._journal.conversation.steer(self.attempt.turn, ids)
         return messages
 
@@ -159,7 +172,7 @@ class TurnRun:
         await self._acquire()
         self._report.begins()
         try:
-            ask = self._begin()
+            ask = await self._begin()
             async with asyncio.timeout(WALL_SECONDS) as self._limit, aclosing(self._runner.run(ask)) as items:
                 async for item in items:
                     match item:
@@ -178,10 +191,13 @@ class TurnRun:
             self._limit = None
             self._release()
 
-    def _begin(self) -> Ask:
+    async def _begin(self) -> Ask:
         turn, messages, number = self.attempt
         begun = System(name="started", turn=turn, messages=messages, attempt=number)
-        self._journal.append([begun], sync=False)
+        if self._journal.shared:
+            await self._keep([begun])  # where another node has the turn by now, nothing is asked or sent
+        else:
+            self._journal.append([begun], sync=False)
         conversation = self._journal.conversation
         conversation.begin(self.attempt)
         self._journal.feed.publish(Started(turn, messages, number))
@@ -200,7 +216,7 @@ class TurnRun:
     async def _settle(self) -> None:
         """See to it that the turn has its one closing event."""
         await self._journal.quiet()
-        if not self._is_open():
+        if self.lost or not self._is_open():
             return
         if self._task.cancelled() and self._broken_off and not self.stopped:
             return  # shutting down: it stays open
@@ -238,20 +254,32 @@ class TurnRun:
 
     async def _keep(self, batch: list[TurnEvent]) -> None:
         """Store a turn's events, however long the disk takes to come back."""
-        complete = [of_turn(event, self.attempt, self._spent) for event in batch]
+        complete = [stamped(of_turn(event, self.attempt, self._spent)) for event in batch]
         with self._untimed():
-            while True:
-                await self._journal.fresh(self.attempt)
-                try:
-                    await asyncio.shield(self._journal.append(complete))
-                except StorageError as error:
-                    self._log.warning("the turn waits for the disk", error=str(error))
-                    await self._sleep(_RETRY_SECONDS)
-                else:
-                    self._see(complete)
-                    return
+            while not await self._kept(complete):
+                await self._sleep(_RETRY_SECONDS)
+        self._see(complete)
 
-    def _see(self, batch: list[TurnEvent]) -> None:
+    async def _kept(self, batch: list[Event]) -> bool:
+        try:
+            if self.lost:
+                raise LeaseLost("another node ran this session's turns meanwhile")
+            await self._journal.still_ours()
+            await self._journal.fresh(self.attempt)
+            if self._journal.told(batch):
+                return True  # the answer to an earlier try was lost
+            if self._journal.uncertain:
+                return False
+            await asyncio.shield(self._journal.append(batch, leased=True))
+        except StorageError as error:
+            self._log.warning("the turn waits for the disk", error=str(error))
+            return False
+        except LeaseLost:
+            self.lost = True
+            raise
+        return True
+
+    def _see(self, batch: list[Event]) -> None:
         for event in batch:
             if isinstance(event, Assistant | System) and closes(event) is not None:
                 self._closing = event

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from session import archive, events, ids
+from session import events
 from session.events import Assistant, BadLine, Event, Record, System, Usage, timestamp
 from session.ids import SessionId
+from session.protocols import TranscriptStore
 
 if TYPE_CHECKING:
     from gateway.config import Allowance
@@ -23,12 +24,17 @@ def usage_of(event: Event) -> Usage | None:
     return event.usage if isinstance(event, Assistant | System) else None
 
 
-def recorded(data_dir: Path, session: SessionId) -> Iterator[Assistant | System]:
-    """The session's events that carry a usage, in order, wherever it is; damaged lines are passed over.
+async def recorded(store: TranscriptStore, session: SessionId) -> AsyncIterator[Assistant | System]:
+    """The session's events that carry a usage, in order. Raises `OSError`."""
+    async for block in store.blocks(session):
+        if _MARK in block:
+            for event in await asyncio.to_thread(lambda block: list(noted([block])), block):
+                yield event
 
-    Raises `OSError`.
-    """
-    for block in archive.blocks(data_dir, ids.file_name(session)):
+
+def noted(blocks: Iterable[bytes]) -> Iterator[Assistant | System]:
+    """The same of whole lines, in blocks that end with a line; damaged lines are passed over."""
+    for block in blocks:
         if _MARK not in block:
             continue
         for line in block.splitlines():

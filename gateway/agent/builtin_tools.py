@@ -15,7 +15,7 @@ from gateway.agent.tools import Scope, Tool, ToolError, ToolFailed
 from gateway.agent.transcript_index import Found, TranscriptIndex
 from session.events import User
 from session.ids import SessionId
-from session.store import Store
+from session.protocols import TranscriptStore
 
 _MOST_FOUND = 20
 _SNIPPET = 600  # characters of each
@@ -72,7 +72,7 @@ class SearchTranscript:
 class ReadAttachment:
     """The files that came with a session's messages."""
 
-    def __init__(self, store: Store, attachments: Attachments) -> None:
+    def __init__(self, store: TranscriptStore, attachments: Attachments) -> None:
         self._store = store
         self._attachments = attachments
 
@@ -132,7 +132,7 @@ class BuiltinTools:
 
     NAMES = ("get_current_datetime", "search_transcript", "read_attachment")
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: TranscriptStore) -> None:
         self._index = TranscriptIndex(store)
         self._functions = dict(
             zip(

@@ -14,7 +14,7 @@ from gateway.agent.mcp_server import McpServer
 from gateway.agent.tools import Toolbox, ToolSource
 from gateway.config import Tools as Settings
 from gateway.errors import ConfigError
-from session.store import Store
+from session.protocols import TranscriptStore
 
 
 class Catalogue:
@@ -23,7 +23,7 @@ class Catalogue:
     `faults`: for each function or server that does not work, why; a gateway without it answers all the same.
     """
 
-    def __init__(self, settings: Settings, store: Store, secrets: Iterable[str] = ()) -> None:
+    def __init__(self, settings: Settings, store: TranscriptStore, secrets: Iterable[str] = ()) -> None:
         environment = scrubbed(os.environ, secrets)
         self.faults: dict[str, str] = {}
         self.builtin = BuiltinTools(store)

@@ -16,13 +16,15 @@ import gateway
 from gateway.agent import leash
 from gateway.agent.tools import MAX_OUTPUT, PATIENCE, Tool, ToolError, ToolFailed, cut
 from gateway.config import Function
+from gateway.redaction import known
 from session.ids import SessionId
 
 log = structlog.get_logger(__name__)
 
 _ROOT = Path(gateway.__file__).parents[1]  # where the process finds us, however we were started
 _DESCRIBING = 60.0  # seconds
-_LOGGED = 2 * 1024  # bytes of what a function prints
+_LOGGED = 2 * 1024  # characters of what a function prints
+_MORE = 4 * 1024  # bytes that are read beyond what is shown: half a secret could not be masked
 _BLOCK = 64 * 1024
 _LAST_WORDS = 1.0  # seconds
 _AT_ONCE = 2  # functions that are described at a time
@@ -119,11 +121,11 @@ class Functions:
         assert process.stdin
         assert process.stdout
         assert process.stderr
-        printed = asyncio.create_task(_head(process.stderr, _LOGGED))
+        printed = asyncio.create_task(_head(process.stderr, _LOGGED + _MORE))
         try:
             process.stdin.write(json.dumps(request).encode())
             process.stdin.close()
-            answer, size = await _head(process.stdout, MAX_OUTPUT + 64)
+            answer, size = await _head(process.stdout, MAX_OUTPUT + _MORE)
         except (BrokenPipeError, ConnectionResetError):
             answer, size = b"", 0
         finally:
@@ -131,7 +133,8 @@ class Functions:
             # Bounded: what has left the group may hold its pipes for ever.
             await asyncio.wait({printed, asyncio.create_task(process.wait())}, timeout=_LAST_WORDS)
             if not printed.cancel() and (said := printed.result()[0]):
-                log.debug("a function printed", function=name, text=said.decode("utf-8", "replace"))
+                text = known.beginning(said.decode("utf-8", "replace"), _LOGGED)
+                log.debug("a function printed", function=name, text=text)
         return _result(answer, size)
 
 
@@ -140,8 +143,9 @@ def _label(name: str) -> str:
 
 
 def _result(answer: bytes, size: int) -> str:
-    outcome, newline, text = answer.partition(b"\n")
+    outcome, newline, raw = answer.partition(b"\n")
     whole = size - len(outcome) - len(newline)
+    text = known.ours(raw.decode("utf-8", "replace")).encode()
     match outcome:
         case b"ok":
             return cut(text, whole)

@@ -26,6 +26,7 @@ from gateway import __version__
 from gateway.agent import leash
 from gateway.agent.tools import ToolError, ToolFailed
 from gateway.config import McpServer
+from gateway.redaction import known
 
 log = structlog.get_logger(__name__)
 for _name in ("mcp", "client"):  # the library's own lines would repeat what we tell, without a server's name
@@ -36,6 +37,8 @@ _CONNECTING = (
     30.0  # seconds for a connection and a request to be taken; answers may take as long as a call may
 )
 _LONGEST_LINE = 64 * 1024
+_SHOWN = 1000  # characters of a line
+_WIDE = {"COLUMNS": "10000"}  # a log that is wrapped as for a terminal may hold a key in two lines
 
 
 class Offered(NamedTuple):
@@ -120,7 +123,7 @@ async def _started(name: str, settings: McpServer, environment: Mapping[str, str
     given = {key: value.get_secret_value() for key, value in settings.env.items() if value}
     leashed = ["-I", "-S", leash.__file__, str(os.getpid()), *settings.command]
     server = StdioServerParameters(
-        command=sys.executable, args=leashed, env={**environment, **given}, cwd=settings.cwd,
+        command=sys.executable, args=leashed, env={**_WIDE, **environment, **given}, cwd=settings.cwd,
         encoding_error_handler="replace",
     )  # fmt: skip
     reading, writing = os.pipe()
@@ -142,11 +145,20 @@ async def _log(name: str, pipe: IO[bytes]) -> None:
     loop = asyncio.get_running_loop()
     transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), pipe)
     try:
+        rest = b""  # of a line whose end did not come yet: a secret may be written in two parts
         while block := await lines.read(_LONGEST_LINE):
-            for line in block.decode("utf-8", "replace").splitlines():
-                log.debug("an MCP server said", server=name, text=line[:1000])
+            *whole, rest = (rest + block).split(b"\n")
+            rest = rest[:_LONGEST_LINE]
+            for line in whole:
+                _tell(name, line)
+        _tell(name, rest)
     finally:
         transport.close()
+
+
+def _tell(name: str, line: bytes) -> None:
+    if text := line.decode("utf-8", "replace").rstrip():
+        log.debug("an MCP server said", server=name, text=known.beginning(text, _SHOWN))
 
 
 @asynccontextmanager

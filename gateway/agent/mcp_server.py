@@ -15,6 +15,7 @@ import structlog
 
 from gateway.agent.tools import PATIENCE, Tool, ToolFailed
 from gateway.config import McpServer as Settings
+from gateway.redaction import known
 from session.ids import SessionId
 
 if TYPE_CHECKING:
@@ -229,7 +230,7 @@ def _why(error: BaseException) -> str:
         error = error.exceptions[0]
     if isinstance(error, TimeoutError):
         return "it does not answer in time"
-    return f"{type(error).__name__}: {error}".strip()[:500]
+    return known.beginning(f"{type(error).__name__}: {error}".strip(), 500)
 
 
 async def _quietly(work: Awaitable[None]) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import structlog
@@ -15,6 +15,7 @@ from gateway.agent.chain import AgentModels
 from gateway.agent.endpoint import Endpoint, Limits, Price
 from gateway.agent.model_errors import ModelError, ModelUnreachable
 from gateway.config import Model as Settings
+from gateway.loading import beside
 
 if TYPE_CHECKING:
     from gateway.agent.model import Model
@@ -188,7 +189,7 @@ class Models:
         if served == AUTO and settings.base_url is None:
             served = _OPENAIS_OWN
         elif served == AUTO:
-            discover = await asyncio.to_thread(importlib.import_module, "gateway.agent.discover")
+            discover = await beside(lambda: import_module("gateway.agent.discover"))
             found = await discover.served_model(settings.base_url, api_key=key, timeout=_PATIENCE)
             if found is None:
                 raise ModelUnreachable(
@@ -197,10 +198,8 @@ class Models:
                     f"name into models.{name}.name",
                 )
             served = found
-        library = await asyncio.to_thread(importlib.import_module, "gateway.agent.model")
         endpoint = Endpoint(base_url=settings.base_url, name=served, api_key=key, limits=self.limits)
-        model: Model = library.Model(self._as_configured(name, endpoint))
-        return model
+        return await _made(self._as_configured(name, endpoint))
 
     def _as_configured(self, name: str, endpoint: Endpoint) -> Endpoint:
         settings = self._settings[name]
@@ -208,19 +207,16 @@ class Models:
         return replace(endpoint, price=price, keep_reasoning=settings.reasoning == "stored")
 
     async def _found(self, name: str) -> Model:
-        discover = await asyncio.to_thread(importlib.import_module, "gateway.agent.discover")
+        discover = await beside(lambda: import_module("gateway.agent.discover"))
         try:
             async with asyncio.timeout(_PATIENCE):
                 endpoint: Endpoint | None = await discover.discover()
         except TimeoutError:
             endpoint = None
         if endpoint is None:
-            library = await asyncio.to_thread(importlib.import_module, "gateway.agent.demo")
-            demo: Model = library.demo_model()
+            demo: Model = await beside(lambda: import_module("gateway.agent.demo").demo_model())
             return demo
-        library = await asyncio.to_thread(importlib.import_module, "gateway.agent.model")
-        model: Model = library.Model(self._as_configured(name, endpoint))
-        return model
+        return await _made(self._as_configured(name, endpoint))
 
     async def close(self) -> None:
         """Close every model's connections."""
@@ -228,6 +224,11 @@ class Models:
             task.cancel()
         for model in (*self._loaded.values(), *self._retired.values()):
             await model.close()
+
+
+async def _made(endpoint: Endpoint) -> Model:
+    model: Model = await beside(lambda: import_module("gateway.agent.model").Model(endpoint))
+    return model
 
 
 async def _closed_later(model: Model) -> None:

@@ -12,6 +12,7 @@ import msgspec
 from gateway.agent.call_parts import CallPart, CallParts, FunctionPart
 from gateway.agent.reply import Call, Finish, FinishReason
 from gateway.agent.thinking import Thinking
+from gateway.redaction import known
 from session.events import Usage
 
 _REASONS: dict[str, FinishReason] = {
@@ -161,13 +162,13 @@ class Decoder:
         elif line.startswith(b"{"):  # an error, put into the stream without its "data:"
             self._json(line)
         elif line.strip() and not line.startswith(_IGNORED_FIELDS):
-            self.fault = f"not a line of an event stream: {line[:80]!r}"
+            self.fault = f"not a line of an event stream: {_quoted(line)}"
 
     def _json(self, data: bytes) -> None:
         try:
             chunk = _decoded(data)
         except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
-            self.fault = f"not a chunk of a chat completion ({error}): {data[:80]!r}"
+            self.fault = f"not a chunk of a chat completion ({error}): {_quoted(data)}"
             return
         if chunk.error:
             self.error = chunk.error if isinstance(chunk.error, dict) else {"message": str(chunk.error)}
@@ -240,6 +241,11 @@ def _decoded(data: bytes) -> _Chunk:
     except msgspec.DecodeError:
         # msgspec refuses escaped halves of a surrogate pair, which servers that count in UTF-16 send.
         return msgspec.convert(json.loads(data), _Chunk)
+
+
+def _quoted(data: bytes) -> str:
+    """The beginning of something unreadable; a server may have repeated the key in it."""
+    return repr(known.beginning(data.decode("utf-8", "replace"), 80))
 
 
 def _text_of(content: str | list[_ContentPart]) -> str:

@@ -150,7 +150,7 @@ async def _run(tool: Tool, given: tuple[Scope, ...], args: dict[str, Any]) -> Ou
     except ToolError as error:
         return Outcome(False, capped(str(error)), misused=True)
     except ToolFailed as error:
-        log.warning("a tool failed", tool=tool.name, why=str(error)[:500])
+        log.warning("a tool failed", tool=tool.name, why=redaction.known.beginning(str(error), 500))
         return Outcome(False, capped(f"{tool.name} failed: {error}"))
     except asyncio.CancelledError:
         if (task := asyncio.current_task()) is not None and task.cancelling():

@@ -20,7 +20,7 @@ from session.errors import BadCursor
 from session.events import Assistant, Record, System, ToolResult, User, closes
 from session.ids import SessionId
 from session.listing import index_path
-from session.store import Store
+from session.protocols import TranscriptStore
 
 log = structlog.get_logger(__name__)
 
@@ -48,7 +48,7 @@ class Found(NamedTuple):
 class TranscriptIndex:
     """The indexes of one store. Disk and database are worked on in threads."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: TranscriptStore) -> None:
         self._store = store
         self._catching_up: dict[SessionId, asyncio.Task[None]] = {}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import resource
 import socket
@@ -11,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gateway.checks.finding import Finding, Scene, ok, problem, warning
+from session.errors import StoreLocked
+from session.lock import reading
 
 _SYSTEMD = "systemd (process 1)"
 FEW = 512  # descriptors; each connection takes one, each open transcript another
@@ -25,9 +26,12 @@ def gateway(scene: Scene) -> Iterator[Finding]:
                 f"the running gateway has trouble with {part}: {why}", "see its log, and `lunar status`"
             )
         return
-    if (holder := _holder(scene.config.data_dir)) is None:
-        yield ok("not running")
+    try:
+        with reading(scene.config.data_dir):
+            yield ok("not running")
         return
+    except StoreLocked as error:
+        holder = error.holder
     pid = holder.removeprefix("process ")
     yield problem(
         f"{scene.config.data_dir} is in use by another gateway ({holder or 'unknown'}), "
@@ -35,21 +39,6 @@ def gateway(scene: Scene) -> Iterator[Finding]:
         f"stop it first: kill {pid}" if pid.isdecimal() else "stop it first",
         os.EX_TEMPFAIL,
     )
-
-
-def _holder(data_dir: Path) -> str | None:
-    """What the holder of the lock wrote about itself; None where nobody holds it."""
-    try:
-        lock = os.open(data_dir / "lock", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return os.pread(lock, 200, 0).decode("utf-8", "replace").strip()
-    finally:
-        os.close(lock)
-    return None
 
 
 def port(scene: Scene) -> Iterator[Finding]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from gateway.checks import files, machine, secret, tools, upstream
+from gateway.checks import database, files, machine, secret, tools, upstream
 from gateway.checks.finding import Finding, Scene
 
 
@@ -22,6 +22,7 @@ CHECKS = (
     Check("gateway", "is one running here, and what does it say of itself", machine.gateway),
     Check("data", "can transcripts be written, and read by nobody else", files.data),
     Check("disk", "is there room", files.disk),
+    Check("database", "with store.url: can it be used, and is it safe", database.database),
     Check("socket", "can the Unix socket be made", files.socket),
     Check("port", "is the HTTP port free, or held by this gateway", machine.port),
     Check("limits", "may enough files be open", machine.limits),

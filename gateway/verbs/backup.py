@@ -86,7 +86,13 @@ class Source:
 
 def main(config: str | None, target: str) -> int:
     """Write the backup; raises `BadArgument`, `CannotCreate`, `Unreadable`."""
-    data_dir = config_file.load(config).data_dir
+    settings = config_file.load(config)
+    if settings.store.url is not None:
+        raise BadArgument(
+            "The sessions are in a database: back it up with pg_dump, and copy the folder "
+            f"{settings.data_dir / 'media'} beside it."
+        )
+    data_dir = settings.data_dir
     path = Path(os.path.abspath(target))
     if path.is_relative_to(data_dir):
         raise BadArgument(f"{path} is inside the data directory: choose a place outside.")

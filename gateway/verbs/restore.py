@@ -16,12 +16,13 @@ from typing import NamedTuple
 import msgspec
 
 from gateway import config_file
-from gateway.errors import CannotCreate, Held, Unreadable
+from gateway.errors import BadArgument, CannotCreate, Held, Unreadable
 from gateway.verbs.backup import ASIDE, LEFT_OUT, MANIFEST, STAGING, Copied, Manifest, write_file
 from gateway.verbs.sessions import spread, verify
 from gateway.verbs.sessions.finding import disk, latest_first
 from gateway.verbs.sessions.printing import count, printable
 from gateway.verbs.sessions.progress import bar
+from gateway.verbs.sessions.source import Files
 from session.errors import StoreLocked
 from session.lock import DirectoryLock
 from session.transcript import BLOCK, sync_directory
@@ -43,7 +44,13 @@ def main(config: str | None, source: str, force: bool) -> int:
     Raises `Unreadable` where the backup is not whole, `CannotCreate` where the data directory holds something
     (without `force`), `Held`; then nothing is changed.
     """
-    data_dir = config_file.load(config).data_dir
+    settings = config_file.load(config)
+    if settings.store.url is not None:
+        raise BadArgument(
+            "The sessions are in a database: bring them back with pg_restore; a backup of files, once it is "
+            "unpacked, with lunar sessions import."
+        )
+    data_dir = settings.data_dir
     with disk(), _locked(data_dir):
         if _present(data_dir) and not force:
             raise CannotCreate(
@@ -174,8 +181,8 @@ def _allowed(source: Path, name: str) -> str:
 def _report(manifest: Manifest, staging: Path) -> int:
     """Read every line of every transcript and say what there is; returns how many are damaged."""
     sessions = lines = damaged = 0
-    entries = latest_first(staging)
-    for found in spread.over(staging, entries, verify.looked_at, "Verifying"):
+    entries = latest_first(Files(staging))
+    for found in spread.over(Files(staging), entries, verify.looked_at, "Verifying"):
         for session, what in found:
             sessions += 1
             if isinstance(what, str) or what.damaged:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
+import gc
 import logging
 import sys
 
@@ -36,6 +37,7 @@ def main(config: str | None, verbose: bool) -> int:
         except GatewayError as error:
             failure = error
 
+    gc.freeze()  # what was loaded so far stays: no later pass of the collector need look at it
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(life())
     if isinstance(failure, ConfigError):

@@ -101,6 +101,11 @@ def _rows(data: dict[str, Any]) -> Iterator[Row]:
     yield Row("Turns", f"{data['turns_running']} running, {waiting}")
     yield Row("Sessions", f"{data['sessions_today']} today (UTC), {data['sessions_in_memory']} in memory")
     yield from (Row("Tools", f"{name}: {state}") for name, state in data["tools"].items())
+    if store := data.get("store"):
+        said = (
+            f"node {store['node']} of {', '.join(sorted(store['nodes']))}; {count(store['leases'], 'lease')}"
+        )
+        yield Row("Store", f"{store['kind']}: {said}")
     if disk := data["disk"]:
         little = disk["free_bytes"] < _LITTLE_SPACE * disk["total_bytes"]
         free = f"{size(disk['free_bytes'])} of {size(disk['total_bytes'])} free"
@@ -117,7 +122,7 @@ def _channel(data: dict[str, Any], name: str, state: str) -> Row:
         said.append(data["http"])
     bad = state != "ready"
     if name == "telegram" and (figures := data["telegram"]):
-        said.append(f"heard of {figures['poll_age_seconds']:.0f} s ago")
+        said.append(figures.get("note") or f"heard of {figures['poll_age_seconds']:.0f} s ago")
         said.append(f"{figures['delivered']} delivered, {figures['waiting']} on their way")
         if figures["failed"]:
             bad = True

@@ -6,21 +6,20 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from gateway import config_file
 from gateway.errors import BadArgument
-from gateway.usage import midnight, money, recorded
-from gateway.verbs.sessions import spread
+from gateway.usage import midnight, money, noted
+from gateway.verbs.sessions import source, spread
 from gateway.verbs.sessions.finding import disk
 from gateway.verbs.sessions.printing import count, printable
+from gateway.verbs.sessions.source import Source
 from session import ids
 from session.events import Assistant, System, Usage, closes, timestamp
 from session.ids import SessionId
-from session.listing import entries
 
 _MOST_DAYS = 36_500
 _UNKNOWN = "(not known)"  # the model of a turn that failed, or was stopped
@@ -50,12 +49,12 @@ def main(config: str | None, days: int, by: str, as_json: bool) -> int:
     """Print the sums of the last `days` days (UTC), today included; raises `Unreadable`, `BadArgument`."""
     if not 1 <= days <= _MOST_DAYS:
         raise BadArgument("--days takes a whole number from 1 on.")
-    data_dir = config_file.load(config).data_dir
+    at = source.of(config_file.load(config))
     since = midnight(datetime.now(UTC)) - timedelta(days=days - 1)
     with disk():
-        touched = [entry for entry in entries(data_dir) if entry.modified >= since.timestamp()]
+        touched = [entry for entry in at.entries() if entry.modified >= since.timestamp()]
         sums = dict[str, Sum]()
-        for part in spread.over(data_dir, touched, partial(summed, since=since, by=by), "Counting"):
+        for part in spread.over(at, touched, partial(summed, since=since, by=by), "Counting"):
             for key, found in part.items():
                 sums.setdefault(key, Sum()).add(found)
     ordered = sorted(sums.items(), key=lambda item: _order(by, *item))
@@ -63,12 +62,12 @@ def main(config: str | None, days: int, by: str, as_json: bool) -> int:
     return 0
 
 
-def summed(data_dir: Path, sessions: list[SessionId], *, since: datetime, by: str) -> dict[str, Sum]:
+def summed(at: Source, sessions: list[SessionId], *, since: datetime, by: str) -> dict[str, Sum]:
     """The sums of these sessions by their key; files that cannot be read are passed over."""
     first, key, sums = timestamp(since), _KEYS[by], dict[str, Sum]()
     for session in sessions:
         try:
-            for event in recorded(data_dir, session):
+            for event in noted(at.blocks(session)):
                 if event.ts >= first and event.usage:
                     closed = int(closes(event) is not None)
                     sums.setdefault(key(session, event), Sum()).add(Sum(closed, event.usage))

@@ -112,6 +112,22 @@ def test_names_are_plain(name: str) -> None:
     refusal({"agents": {name: {}}})
 
 
+# -- the store -----------------------------------------------------------------------------------
+
+
+def test_the_store_is_on_the_disk_unless_a_database_is_named() -> None:
+    store = Config.model_validate({}).store
+    assert (store.url, store.node) == (None, None)
+    store = Config.model_validate({"store": {"url": "postgresql://u:p@h/d", "node": "n1"}}).store
+    assert (store.url, store.node) == (SecretStr("postgresql://u:p@h/d"), "n1")
+    assert "u:p" not in repr(store)
+
+
+@pytest.mark.parametrize("url", ["mysql://h/d", "h:5432/d", "postgresql://"])
+def test_another_database_is_none_of_ours(url: str) -> None:
+    assert "must begin with postgresql://" in refusal({"store": {"url": url}})
+
+
 # -- who may reach the port ------------------------------------------------------------------------
 
 

@@ -249,8 +249,10 @@ def test_secrets_from_the_credentials_directory(home: Path, monkeypatch: pytest.
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(home))
     (home / "openai_api_key").write_text("sk-credential\n")
     (home / "lunar_http_token").write_text("token-credential\n")
+    (home / "lunar_store_url").write_text("postgresql://u:credential@h/d\n")
     config = loaded("http: {host: 0.0.0.0}")
-    assert config_file.secrets(config) == ["token-credential", "sk-credential"]
+    found = ["token-credential", "sk-credential", "postgresql://u:credential@h/d"]
+    assert config_file.secrets(config) == found
     monkeypatch.setenv("LUNAR_HTTP_TOKEN", "token-environment")
     assert config_file.secrets(config_file.load())[0] == "token-environment"
 
@@ -266,6 +268,12 @@ def test_a_broken_section_is_complained_about_and_not_filled(
 
 
 SECRET = "model:\n  api_key: sk-in-the-file\n"
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604])
+def test_the_address_of_the_database_is_one(mode: int) -> None:
+    [problem] = problems("store:\n  url: postgresql://u:p@h/d\n", mode)
+    assert problem.startswith("config.yaml:2: store.url: others can read this file")
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604])

@@ -32,7 +32,7 @@ async def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
 
 async def test_a_look_that_took_long_is_good_for_long(tmp_path: Path) -> None:
     times = iter([0.0, 2.0, 99.0, 100.0, 100.0])
-    disk = Disk(tmp_path, lambda: next(times))
+    disk = Disk(tmp_path, clock=lambda: next(times))
     write(tmp_path, "agent-main-cli-a.jsonl")
     assert (await disk.look())[0] == 1  # from 0 s to 2 s
     write(tmp_path, "agent-main-cli-b.jsonl")

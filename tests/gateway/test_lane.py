@@ -17,8 +17,7 @@ from gateway.lane import MAX_WAITING, Lane
 from gateway.turn import Ask
 from gateway.turn_run import BROKEN, GAVE_UP, INTERRUPTED, TOO_LONG
 from session import events, transcript
-from session.conversation import Conversation
-from session.events import Assistant, Event, System, ToolCall, ToolResult, User
+from session.events import Assistant, Event, Record, System, ToolCall, ToolResult, User
 from session.ids import SessionId
 from session.store import Store
 from tests.fakes.gateway import Gate, Gateway, ScriptedRunner, Watcher, asked, echo
@@ -428,16 +427,16 @@ async def test_what_is_stored_while_the_file_is_read_again_is_not_forgotten(
         with pytest.raises(Refused):
             await lane.submit("m1", "Lost")
         looked, go_on = asyncio.Event(), asyncio.Event()
-        real = lane._journal._folded
+        real = lane.journal._tail
 
-        async def folded() -> Conversation:
+        async def tail() -> list[Record]:
             found = await real()
             if not looked.is_set():
                 looked.set()
                 await go_on.wait()
             return found
 
-        monkeypatch.setattr(lane._journal, "_folded", folded)
+        monkeypatch.setattr(lane.journal, "_tail", tail)
         slow = asyncio.create_task(lane.submit("m2", "slow"))
         await looked.wait()
         await lane.submit("m3", "quick")
@@ -463,7 +462,7 @@ async def test_an_event_is_taken_in_once_though_the_file_is_read_again(folder: P
         told = [json.dumps(event.content) for event in watcher.events if isinstance(event, User | Assistant)]
         assert told == seen
         assert len(set(told)) == len(told)
-        refolded = await lane._journal._folded()
+        refolded = await lane.journal._folded()
         assert refolded.window.size == lane.conversation.window.size
         assert refolded.cursor == lane.conversation.cursor
 

@@ -13,7 +13,8 @@ from gateway.agent.endpoint import Endpoint
 from gateway.agent.model import Model
 from gateway.agent.runner import AgentRunner
 from gateway.agent.tools import Toolbox
-from gateway.lane import Lane, Rules
+from gateway.lane import Lane
+from gateway.rules import Rules
 from session.ids import SessionId
 from session.store import Store
 from tests.fakes.openai_server import Asked, Behaviour, OpenAIServer, Say, Status

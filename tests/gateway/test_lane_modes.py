@@ -3,7 +3,8 @@
 import asyncio
 import errno
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 
 from channels.base import Answer, Receipt, Stored, Update
 from channels.errors import Refused
-from gateway.lane import MAX_WAITING, MODES, Mode
+from gateway.lane import MAX_WAITING, Lane
+from gateway.rules import MODES, Mode
 from gateway.turn import Ask
 from session import events, transcript
 from session.events import Assistant, Event, System, User
@@ -63,15 +65,24 @@ async def _write(gateway: Gateway, *batch: Event) -> None:
     await gateway.store.append(LOCAL, [events.stamped(event) for event in batch])
 
 
+@asynccontextmanager
+async def asking(
+    folder: Path, runner: ScriptedRunner, mode: Mode
+) -> AsyncIterator[tuple[Gateway, Lane, Watcher]]:
+    """A gateway that was just asked "one", as the message `m1`."""
+    async with Gateway(folder, runner, mode=mode) as gateway:
+        lane = await gateway.lane()
+        watcher = Watcher(lane)
+        await lane.submit("m1", "one")
+        yield gateway, lane, watcher
+
+
 # -- steer ---------------------------------------------------------------------------------------
 
 
 async def test_a_steered_message_is_before_the_model_at_its_next_call(folder: Path) -> None:
     steps = Steps(3)
-    async with Gateway(folder, ScriptedRunner(steps), mode="steer") as gateway:
-        lane = await gateway.lane()
-        watcher = Watcher(lane)
-        await lane.submit("m1", "one")
+    async with asking(folder, ScriptedRunner(steps), "steer") as (gateway, lane, watcher):
         await steps.at.get()
         for number in (2, 3):
             assert (await lane.submit(f"m{number}", str(number))).queued == 1
@@ -99,10 +110,7 @@ async def test_a_steered_message_is_before_the_model_at_its_next_call(folder: Pa
 
 async def test_a_message_that_comes_too_late_waits_for_the_next_turn(folder: Path) -> None:
     steps = Steps(1)
-    async with Gateway(folder, ScriptedRunner(steps), mode="steer") as gateway:
-        lane = await gateway.lane()
-        watcher = Watcher(lane)
-        await lane.submit("m1", "one")
+    async with asking(folder, ScriptedRunner(steps), "steer") as (gateway, lane, watcher):
         await steps.at.get()
         await lane.submit("m2", "two")
         steps.go(2)
@@ -113,10 +121,7 @@ async def test_a_message_that_comes_too_late_waits_for_the_next_turn(folder: Pat
 
 async def test_a_stop_answers_what_reached_the_model_and_no_more(folder: Path) -> None:
     steps = Steps(3)
-    async with Gateway(folder, ScriptedRunner(steps), mode="steer") as gateway:
-        lane = await gateway.lane()
-        watcher = Watcher(lane)
-        await lane.submit("m1", "one")
+    async with asking(folder, ScriptedRunner(steps), "steer") as (gateway, lane, watcher):
         await steps.at.get()
         await lane.submit("m2", "two")
         steps.go()
@@ -130,10 +135,7 @@ async def test_a_stop_answers_what_reached_the_model_and_no_more(folder: Path) -
 
 async def test_what_belongs_together_is_steered_together(folder: Path) -> None:
     steps = Steps(3)
-    async with Gateway(folder, ScriptedRunner(steps), mode="steer") as gateway:
-        lane = await gateway.lane()
-        watcher = Watcher(lane)
-        await lane.submit("m1", "one")
+    async with asking(folder, ScriptedRunner(steps), "steer") as (_, lane, watcher):
         await steps.at.get()
         await lane.submit("m2", "a part", hold=0.05)
         steps.go()
@@ -203,10 +205,7 @@ async def test_a_kill_between_steering_and_the_answer_loses_nothing(
 async def test_a_message_interrupts(folder: Path) -> None:
     gate = Gate("Once upon")
     runner = ScriptedRunner(gate)
-    async with Gateway(folder, runner, mode="interrupt") as gateway:
-        lane = await gateway.lane()
-        watcher = Watcher(lane)
-        await lane.submit("m1", "Tell me a story")
+    async with asking(folder, runner, "interrupt") as (gateway, lane, watcher):
         await gate.entered.wait()
         runner.reply = echo
         assert (await lane.submit("m2", "A short one")).queued == 0
@@ -219,10 +218,7 @@ async def test_a_message_interrupts(folder: Path) -> None:
 async def test_a_burst_interrupts_once(folder: Path) -> None:
     gate = Gate("Once upon")
     runner = ScriptedRunner(gate)
-    async with Gateway(folder, runner, mode="interrupt") as gateway:
-        lane = await gateway.lane()
-        watcher = Watcher(lane)
-        await lane.submit("m1", "Tell me a story")
+    async with asking(folder, runner, "interrupt") as (gateway, lane, watcher):
         await gate.entered.wait()
         runner.reply = echo
         for number in (2, 3, 4):
@@ -235,10 +231,7 @@ async def test_what_is_refused_interrupts_nothing(folder: Path, monkeypatch: pyt
     disk = Disk()
     monkeypatch.setattr(transcript, "os", disk)
     gate = Gate()
-    async with Gateway(folder, ScriptedRunner(gate), mode="interrupt") as gateway:
-        lane = await gateway.lane()
-        watcher = Watcher(lane)
-        await lane.submit("m1", "Hello")
+    async with asking(folder, ScriptedRunner(gate), "interrupt") as (gateway, lane, watcher):
         await gate.entered.wait()
         disk.fail("write", errno.ENOSPC, times=100)
         with pytest.raises(Refused):

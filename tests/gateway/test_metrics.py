@@ -43,6 +43,7 @@ DATA = {
     "connections": {"cli": 2, "http": 0},
     "channels": {"cli": "ready", "http": "canary"},
     "telegram": TELEGRAM,
+    "store": {"kind": "postgresql", "node": "a", "leases": 2, "nodes": ["a", "b"]},
 }
 # What is known before anybody was served; of a histogram, what a query may name.
 SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",)}

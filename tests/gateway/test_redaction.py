@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
 from urllib.parse import quote, quote_plus
 
@@ -8,7 +9,7 @@ import pytest
 
 from gateway.redaction import MASK, Redactor
 
-ODD = 'p"a/s\\s+w ö?'
+ODD = 'P"a/s\\s+w ö?'
 
 
 @pytest.mark.parametrize(
@@ -19,6 +20,9 @@ ODD = 'p"a/s\\s+w ö?'
         quote(ODD),
         quote_plus(ODD),
         json.dumps(ODD)[1:-1],
+        json.dumps(ODD)[1:-1].replace("/", "\\/"),
+        html.escape(ODD),
+        ODD.lower(),
         repr(ODD),
         f"x{ODD}y",
     ],
@@ -26,7 +30,7 @@ ODD = 'p"a/s\\s+w ö?'
 def test_a_secret_is_known_however_it_is_written(written: str) -> None:
     masked = Redactor([ODD]).text(f"it was {written}!")
     assert MASK in masked
-    assert "p" not in masked.replace(MASK, "").replace("it was", "")
+    assert "p" not in masked.lower().replace(MASK, "").replace("it was", "")
 
 
 def test_of_an_address_the_password_is_secret_and_the_rest_is_not() -> None:
@@ -66,6 +70,10 @@ def test_what_only_looks_like_a_secret_is_left_to_tools() -> None:
 )
 def test_ordinary_words_stay(text: str) -> None:
     assert Redactor([]).text(text) == text
+
+
+def test_what_is_cut_is_masked_before() -> None:
+    assert Redactor(["hunter2"]).beginning("it is hunter2, is it?", 10) == "it is [sec"
 
 
 def test_values_of_every_kind() -> None:

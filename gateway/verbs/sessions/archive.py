@@ -15,6 +15,7 @@ from gateway.errors import BadArgument, CannotCreate, Held, NotRunning
 from gateway.verbs.sessions.finding import disk, find, latest_first
 from gateway.verbs.sessions.printing import count, printable
 from gateway.verbs.sessions.progress import bar
+from gateway.verbs.sessions.source import Files
 from session.errors import StoreLocked
 from session.ids import SessionId
 from session.store import Store
@@ -31,8 +32,10 @@ def main(config: str | None, sessions: list[str], days: float | None) -> int:
     if bool(sessions) == (days is not None):
         raise BadArgument("Say which sessions, or --days.")
     settings = config_file.load(config)
+    if settings.store.url is not None:
+        raise BadArgument("Sessions in a database are not archived: PostgreSQL compresses long lines itself.")
     with disk():
-        asked = [find(settings.data_dir, name) for name in sessions] or _older(settings.data_dir, days or 0.0)
+        asked = _asked(settings.data_dir, sessions, days or 0.0)
     archived = 0
     with _archiver(settings) as archive, bar("Archiving", len(asked)) as advance:
         for session in asked:
@@ -44,10 +47,17 @@ def main(config: str | None, sessions: list[str], days: float | None) -> int:
     return 1 if sessions and archived < len(asked) else 0
 
 
+def _asked(data_dir: Path, sessions: list[str], days: float) -> list[SessionId]:
+    files = Files(data_dir)
+    return [find(files, name) for name in sessions] or _older(data_dir, days)
+
+
 def _older(data_dir: Path, days: float) -> list[SessionId]:
     before = time.time() - days * _DAY
     return [
-        entry.session for entry in latest_first(data_dir) if not entry.archived and entry.modified < before
+        entry.session
+        for entry in latest_first(Files(data_dir))
+        if not entry.archived and entry.modified < before
     ]
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
+
+from gateway.errors import BadArgument
 
 Runner = Callable[[argparse.Namespace], int]
 _FORMATS = ("md", "json", "html")
@@ -24,7 +27,8 @@ def add(verbs: Verbs) -> None:
     show = verbs.add("show", "print a transcript", _show)
     tail = verbs.add("tail", "print the end of a transcript", _tail)
     search = verbs.add("search", "find what was said", _search)
-    export = verbs.add("export", "write a conversation as a document", _export)
+    export = verbs.add("export", "write a conversation as a document, or many as they are stored", _export)
+    import_ = verbs.add("import", "take in what `export --to` wrote, or another data directory", _import)
     verify = verbs.add("verify", "read every line and name the damaged ones", _verify)
     archive = verbs.add("archive", "compress conversations that nobody goes on with", _archive)
     stats = verbs.add("stats", "count sessions, messages and tokens", _stats)
@@ -32,7 +36,7 @@ def add(verbs: Verbs) -> None:
     for made in (listing, show, tail, search, verify):
         made.add_argument("--json", action="store_true", help="print JSON, one object a line")
     stats.add_argument("--json", action="store_true", help="print JSON")
-    for made in (show, tail, export, delete):
+    for made in (show, tail, delete):
         made.add_argument(
             "session", metavar="SESSION", help="a session id, or the name of a local conversation"
         )
@@ -43,6 +47,12 @@ def add(verbs: Verbs) -> None:
     )
     tail.add_argument("-f", "--follow", action="store_true", help="go on with what is added")
     _search_arguments(search)
+    export.add_argument(
+        "session", metavar="SESSION", nargs="*", help="which one; with --to which ones (default: all)"
+    )
+    export.add_argument("--to", metavar="DIR", help="a data directory that is made, or added to")
+    import_.add_argument("source", metavar="DIR", help="where it has a folder `sessions`, `archive` or both")
+    import_.add_argument("session", metavar="SESSION", nargs="*", help="which ones (default: all)")
     export.add_argument("--format", choices=_FORMATS, help="md, json or html (default: as the file is named)")
     export.add_argument("--output", metavar="FILE", help="the file to write (default: stdout, as Markdown)")
     archive.add_argument(
@@ -87,9 +97,25 @@ def _search(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
+    if args.to is not None:
+        from gateway.verbs.sessions import export_to
+
+        if args.format or args.output:
+            raise BadArgument(
+                "--to writes every session as it is stored: it takes no --format and no --output."
+            )
+        return export_to.main(args.config, args.session, Path(args.to))
     from gateway.verbs.sessions import export
 
-    return export.main(args.config, args.session, args.format, args.output)
+    if len(args.session) != 1:
+        raise BadArgument("Say which session, or --to DIR for all of them.")
+    return export.main(args.config, args.session[0], args.format, args.output)
+
+
+def _import(args: argparse.Namespace) -> int:
+    from gateway.verbs.sessions import import_
+
+    return import_.main(args.config, Path(args.source), args.session)
 
 
 def _verify(args: argparse.Namespace) -> int:

@@ -11,9 +11,10 @@ from typing import TextIO
 
 from gateway import config_file
 from gateway.errors import BadArgument, CannotCreate
+from gateway.verbs.sessions import source
 from gateway.verbs.sessions.finding import disk, events, find
 from gateway.verbs.sessions.progress import bar
-from session import archive, ids
+from gateway.verbs.sessions.source import Source
 from session.events import Event
 from session.ids import SessionId
 
@@ -24,12 +25,12 @@ Writer = Callable[[SessionId, Said], Iterable[str]]
 
 def main(config: str | None, session: str, format: str | None, output: str | None) -> int:
     """Write one conversation to a file or to stdout; raises `NoSuchSession`, `Unreadable`, `CannotCreate`."""
-    data_dir = config_file.load(config).data_dir
+    at = source.of(config_file.load(config))
     write = _writer(format or _format_of(output))
     with disk():
-        id = find(data_dir, session)
-        with bar("Exporting", _size(data_dir, id), bytes=True) as advance:
-            text = write(id, _told(events(data_dir, id), advance))
+        id = find(at, session)
+        with bar("Exporting", _size(at, id), bytes=True) as advance:
+            text = write(id, _told(events(at, id), advance))
             if output is None or output == "-":
                 _write(sys.stdout, text)
             else:
@@ -51,8 +52,8 @@ def _format_of(output: str | None) -> str:
     return ending
 
 
-def _size(data_dir: Path, session: SessionId) -> int:
-    transcript, _ = archive.opened(data_dir, ids.file_name(session))
+def _size(at: Source, session: SessionId) -> int:
+    transcript, _ = at.opened(session)
     try:
         return transcript.end
     finally:

@@ -5,21 +5,22 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from gateway.errors import NoSuchSession, Unreadable
 from gateway.verbs.sessions.printing import printable
-from session import archive, ids, listing
+from gateway.verbs.sessions.source import Source
+from session import ids
 from session.errors import SessionError
 from session.events import Event
 from session.ids import SessionId
+from session.listing import Entry
 
 _PAGE = 256
 
 
 @contextmanager
 def disk() -> Iterator[None]:
-    """What the disk refuses becomes `Unreadable`."""
+    """What the disk, or the database, refuses becomes `Unreadable`."""
     try:
         yield
     except BrokenPipeError:
@@ -29,25 +30,24 @@ def disk() -> Iterator[None]:
         raise Unreadable(f"{where}{error.strerror or error}") from error
 
 
-def find(data_dir: Path, session: str) -> SessionId:
+def find(source: Source, session: str) -> SessionId:
     """The session of that id, or of that peer id on the local socket, such as `work`.
 
     Raises `NoSuchSession`.
     """
     for id in _meant(session):
-        name = ids.file_name(id)
-        if (data_dir / "sessions" / name).exists() or archive.path_of(data_dir, name).exists():
+        if source.holds(id):
             return id
-    known = [entry.session for entry in listing.entries(data_dir)]
+    known = [entry.session for entry in source.entries()]
     near = difflib.get_close_matches(session, known, 1, 0.5)
     hint = f"Did you mean {near[0]}?" if near else "`lunar sessions list` shows all."
     raise NoSuchSession(printable(f"There is no session {session}. {hint}"))
 
 
-def expected(data_dir: Path, session: str) -> SessionId:
+def expected(source: Source, session: str) -> SessionId:
     """The session that is meant, there or yet to be made; raises `NoSuchSession` where none can be."""
     try:
-        return find(data_dir, session)
+        return find(source, session)
     except NoSuchSession:
         for id in _meant(session):
             return id
@@ -63,18 +63,18 @@ def _meant(session: str) -> Iterator[SessionId]:
         yield SessionId(id)
 
 
-def latest_first(data_dir: Path) -> list[listing.Entry]:
+def latest_first(source: Source) -> list[Entry]:
     """Every session; raises `Unreadable`."""
     with disk():
-        return sorted(listing.entries(data_dir), key=lambda entry: -entry.modified)
+        return sorted(source.entries(), key=lambda entry: -entry.modified)
 
 
-def events(data_dir: Path, session: SessionId) -> Iterator[tuple[Event, bytes]]:
+def events(source: Source, session: SessionId) -> Iterator[tuple[Event, bytes]]:
     """The events of a session and their JSON, wherever it is.
 
     Raises `Unreadable`, of a damaged archive behind everything that can be read of it.
     """
-    transcript, damage = archive.opened(data_dir, ids.file_name(session))
+    transcript, damage = source.opened(session)
     try:
         cursor: str | None = None
         while records := transcript.after(cursor, _PAGE):

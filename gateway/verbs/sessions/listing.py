@@ -6,14 +6,15 @@ import sys
 import time
 
 from gateway import config_file
+from gateway.verbs.sessions import source
 from gateway.verbs.sessions.finding import latest_first
 from gateway.verbs.sessions.printing import iso, print_json, printable, size
 
 
 def main(config: str | None, as_json: bool) -> int:
     """Print every session, latest first; raises `Unreadable`."""
-    data_dir = config_file.load(config).data_dir
-    found = latest_first(data_dir)
+    at = source.of(config_file.load(config))
+    found = latest_first(at)
     if as_json:
         for entry in found:
             print_json(
@@ -21,7 +22,7 @@ def main(config: str | None, as_json: bool) -> int:
             )
         return 0
     if not found:
-        print(f"No sessions in {data_dir}.", file=sys.stderr)
+        print(f"No sessions in {at.place}.", file=sys.stderr)
     width = max((len(entry.session) for entry in found), default=0)
     for entry in found:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.modified))

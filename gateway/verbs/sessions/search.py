@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import sys
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 from gateway import config_file
-from gateway.verbs.sessions import spread
+from gateway.verbs.sessions import source, spread
 from gateway.verbs.sessions.finding import disk, find, latest_first
 from gateway.verbs.sessions.matching import Hit, Needle
 from gateway.verbs.sessions.printing import local, print_json, printable, speaker
-from session import archive, events, ids
+from gateway.verbs.sessions.source import Source
+from session import events
 from session.events import BadLine, Event
 from session.ids import SessionId
 from session.listing import Entry
@@ -39,12 +39,12 @@ def main(config: str | None, needle: Needle, sessions: list[str], role: str | No
 
     Raises `NoSuchSession`, `Unreadable`.
     """
-    data_dir = config_file.load(config).data_dir
+    at = source.of(config_file.load(config))
     with disk():
-        entries = [Entry(find(data_dir, name), 0, 0.0) for name in sessions] or latest_first(data_dir)
+        entries = [Entry(find(at, name), 0, 0.0) for name in sessions] or latest_first(at)
     found = 0
     colours = not as_json and sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    for matches in spread.over(data_dir, entries, partial(searched, needle, role), "Searching"):
+    for matches in spread.over(at, entries, partial(searched, needle, role), "Searching"):
         for match in matches:
             found += 1
             if as_json:
@@ -64,12 +64,12 @@ def main(config: str | None, needle: Needle, sessions: list[str], role: str | No
     return 0 if found else 1
 
 
-def searched(needle: Needle, role: str | None, data_dir: Path, sessions: list[SessionId]) -> list[Match]:
+def searched(needle: Needle, role: str | None, at: Source, sessions: list[SessionId]) -> list[Match]:
     """What is found in these sessions; one that cannot be read is told on stderr."""
     matches = []
     for session in sessions:
         try:
-            for event in _candidates(needle, data_dir, session):
+            for event in _candidates(needle, at, session):
                 said_by = _ROLES[speaker(event)]
                 if role in (None, said_by):
                     matches += [Match(session, event.ts, said_by, hit) for hit in needle.hits(event)]
@@ -78,9 +78,9 @@ def searched(needle: Needle, role: str | None, data_dir: Path, sessions: list[Se
     return matches
 
 
-def _candidates(needle: Needle, data_dir: Path, session: SessionId) -> list[Event]:
+def _candidates(needle: Needle, at: Source, session: SessionId) -> list[Event]:
     found = []
-    for block in archive.blocks(data_dir, ids.file_name(session)):
+    for block in at.blocks(session):
         if not needle.may_be_in(block):
             continue
         for line in block.split(b"\n"):

@@ -7,29 +7,29 @@ import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
-from pathlib import Path
 from typing import TypeVar
 
 from gateway.verbs.sessions.progress import bar
+from gateway.verbs.sessions.source import Source
 from session.ids import SessionId
 from session.listing import Entry
 
 T = TypeVar("T")
-Work = Callable[[Path, list[SessionId]], T]
+Work = Callable[[Source, list[SessionId]], T]
 
 _SLICE_SESSIONS = 400
 _SLICE_BYTES = 8 << 20
 _FEW_SLICES = 4  # below that, starting processes takes longer than it saves
 
 
-def over(data_dir: Path, entries: list[Entry], work: Work[T], label: str) -> Iterator[T]:
+def over(source: Source, entries: list[Entry], work: Work[T], label: str) -> Iterator[T]:
     """The results of `work` for slices of the sessions, in their order, as they come.
 
     `work` must be picklable, so a module's own function or a `partial` of one. Raises what it raises.
     """
     slices = list(_slices(entries))
     if len(slices) <= _FEW_SLICES:
-        yield from (work(data_dir, part) for part in slices)
+        yield from (work(source, part) for part in slices)
         return
     # fork: a new interpreter for each process would take longer to start than most searches take. No
     # thread is running yet; the bar starts one.
@@ -37,7 +37,7 @@ def over(data_dir: Path, entries: list[Entry], work: Work[T], label: str) -> Ite
     workers = len(os.sched_getaffinity(0))
     pool = ProcessPoolExecutor(workers, context, initializer=signal.signal, initargs=_DEAF)
     try:
-        results = [pool.submit(work, data_dir, part) for part in slices]
+        results = [pool.submit(work, source, part) for part in slices]
         yield from _results(results, slices, label)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import msgspec
 
 from gateway import config_file
-from gateway.verbs.sessions import spread
+from gateway.verbs.sessions import source, spread
 from gateway.verbs.sessions.finding import latest_first
 from gateway.verbs.sessions.printing import count, iso, printable, size
-from session import archive, ids
+from gateway.verbs.sessions.source import Source
+from session import ids
 from session.ids import SessionId
 from session.listing import Entry
 
@@ -56,21 +56,21 @@ class Said:
 
 def main(config: str | None, as_json: bool) -> int:
     """Print the figures; raises `Unreadable`."""
-    data_dir = config_file.load(config).data_dir
-    entries = latest_first(data_dir)
+    at = source.of(config_file.load(config))
+    entries = latest_first(at)
     said = Said()
-    for part in spread.over(data_dir, entries, counted, "Counting"):
+    for part in spread.over(at, entries, counted, "Counting"):
         said.add(part)
     print(json.dumps(_data(entries, said), indent=2) if as_json else "\n".join(_rows(entries, said)))
     return 0
 
 
-def counted(data_dir: Path, sessions: list[SessionId]) -> Said:
+def counted(at: Source, sessions: list[SessionId]) -> Said:
     """The figures of these sessions; damaged lines, and files that cannot be read, are passed over."""
     said = Said()
     for session in sessions:
         try:
-            for block in archive.blocks(data_dir, ids.file_name(session)):
+            for block in at.blocks(session):
                 for line in block.splitlines():
                     _count(said, line)
         except OSError:

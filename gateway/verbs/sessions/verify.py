@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import NamedTuple
 
 from gateway import config_file
-from gateway.verbs.sessions import spread
+from gateway.verbs.sessions import source, spread
 from gateway.verbs.sessions.finding import disk, find
 from gateway.verbs.sessions.printing import count, print_json, printable
-from session import archive, ids, listing
+from gateway.verbs.sessions.source import Source
 from session.ids import SessionId
 from session.listing import Entry
 from session.transcript import Report
@@ -30,14 +29,14 @@ class Found(NamedTuple):
 
 def main(config: str | None, sessions: list[str], as_json: bool) -> int:
     """Read every line of every transcript; exits 1 where one is damaged. Raises `NoSuchSession`."""
-    data_dir = config_file.load(config).data_dir
+    at = source.of(config_file.load(config))
     with disk():
         if sessions:
-            entries = sorted({Entry(find(data_dir, name), 0, 0.0) for name in sessions})
+            entries = sorted({Entry(find(at, name), 0, 0.0) for name in sessions})
         else:
-            entries = sorted(listing.entries(data_dir))
+            entries = sorted(at.entries())
     damaged = 0
-    for found in spread.over(data_dir, entries, looked_at, "Verifying"):
+    for found in spread.over(at, entries, looked_at, "Verifying"):
         for session, what in found:
             damaged += isinstance(what, str) or what.damaged
             _print(session, what, as_json, named=bool(sessions))
@@ -46,21 +45,20 @@ def main(config: str | None, sessions: list[str], as_json: bool) -> int:
     return 1 if damaged else 0
 
 
-def looked_at(data_dir: Path, sessions: list[SessionId]) -> list[tuple[SessionId, Found | str]]:
+def looked_at(at: Source, sessions: list[SessionId]) -> list[tuple[SessionId, Found | str]]:
     """What is found in each of them, or why it cannot be read."""
-    return [(session, _look(data_dir, session)) for session in sessions]
+    return [(session, _look(at, session)) for session in sessions]
 
 
-def _look(data_dir: Path, session: SessionId) -> Found | str:
-    name = ids.file_name(session)
+def _look(at: Source, session: SessionId) -> Found | str:
     try:
-        transcript, damage = archive.opened(data_dir, name)
+        transcript, damage = at.opened(session)
         try:
             report = transcript.verify()
         finally:
             transcript.close()
-        if damage is None and archive.contradicts(data_dir, name):
-            return Found(report, "its archive holds something else")
+        if damage is None and (doubt := at.doubt(session)):
+            return Found(report, doubt)
     except OSError as error:
         return error.strerror or str(error)
     return Found(report, damage.strerror if damage else None)

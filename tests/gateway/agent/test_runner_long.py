@@ -15,7 +15,8 @@ from gateway.agent.model import Model
 from gateway.agent.recap import PROMPT
 from gateway.agent.runner import AgentRunner
 from gateway.agent.tools import Toolbox
-from gateway.lane import Lane, Rules
+from gateway.lane import Lane
+from gateway.rules import Rules
 from session.events import Assistant
 from session.ids import SessionId
 from session.store import Store

@@ -99,7 +99,9 @@ def test_files_that_are_older_than_the_span_are_not_read(
     os.utime(tmp_path / "data" / "sessions" / ids.file_name(LOCAL), (old, old))
     read: list[str] = []
     blocks = archive.blocks
-    monkeypatch.setattr(archive, "blocks", lambda folder, name: (read.append(name), blocks(folder, name))[1])
+    monkeypatch.setattr(
+        archive, "blocks", lambda folder, name, rest: (read.append(name), blocks(folder, name))[1]
+    )
     assert list(rows(asked(capsys, "--by", "session"))) == [ANNA]
     assert read == [ids.file_name(ANNA)]
 

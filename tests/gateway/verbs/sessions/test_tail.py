@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.verbs.sessions.tail import _Place
+from gateway.verbs.sessions.growing import GrowingFile
 from session import archive, ids
 from session.events import Record, User
 from tests.conftest import Daemons
@@ -52,7 +52,7 @@ def test_a_session_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_what_is_added_is_told_once(data_dir: Path) -> None:
-    place = _Place(data_dir, NAME)
+    place = GrowingFile(data_dir, NAME)
     assert place.last(10) == []
     assert list(place.news()) == []  # it is not made yet
     wrote(data_dir, *users("a", "b"))
@@ -70,7 +70,7 @@ def test_what_is_added_is_told_once(data_dir: Path) -> None:
 
 def test_the_archive_and_back_is_no_news(data_dir: Path) -> None:
     wrote(data_dir, *users("a"))
-    place = _Place(data_dir, NAME)
+    place = GrowingFile(data_dir, NAME)
     assert said(place.last(10)) == ["a"]
     archived(data_dir)
     assert list(place.news()) == []
@@ -83,7 +83,7 @@ def test_a_file_that_was_deleted_and_made_again_is_told_from_its_beginning(
     data_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wrote(data_dir, *users("a", "b"))
-    place = _Place(data_dir, NAME)
+    place = GrowingFile(data_dir, NAME)
     assert said(place.last(1)) == ["b"]
     path(data_dir).unlink()
     assert list(place.news()) == []
