@@ -91,7 +91,7 @@ def arm(spec: str, log: str | None) -> None:
     from channels.cli.server import _Lines
     from channels.telegram.polling import Poller
     from channels.telegram.sending import Sending
-    from channels.webchat.server import _Frames
+    from channels.webchat.websocket import WebSocket
     from gateway.agent.model import Model
     from gateway.agent.tools import Toolbox
 
@@ -100,7 +100,7 @@ def arm(spec: str, log: str | None) -> None:
         _step(places, name)
     for owner, method in (
         (_Lines, "send"),
-        (_Frames, "send"),
+        (WebSocket, "send"),
         (Poller, "_ask"),
         (Sending, "_undisturbed"),
         (Model, "_sent"),

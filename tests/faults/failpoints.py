@@ -32,10 +32,7 @@ async def run(folder: Path, spec: str) -> Outcome:
         script = Script(world)
         try:
             await world.daemon.launch(FAILPOINT=spec, FAILPOINT_LOG=str(log))
-            started = asyncio.create_task(world.daemon.logged("ready"))
-            await asyncio.wait({started})
-            if started.exception() is None:
-                world.daemon.port = int(started.result()["http"].rsplit(":", 1)[1].strip("/"))
+            await _ready(world)
             async with world.living():
                 playing = asyncio.create_task(script.play())
                 crashed = await _crashed(world, playing, script)
@@ -52,6 +49,19 @@ async def run(folder: Path, spec: str) -> Outcome:
         finally:
             await world.daemon.close()
     return Outcome(log.read_text().splitlines(), crashed)
+
+
+async def _ready(world: World) -> None:
+    """Wait until people can come, or it has crashed; a busy machine may take long over it."""
+    while True:
+        try:
+            ready = await world.daemon.logged("ready")
+        except AssertionError:
+            if world.daemon.process is None or world.daemon.process.returncode is not None:
+                return
+        else:
+            world.daemon.port = int(ready["http"].rsplit(":", 1)[1].strip("/"))
+            return
 
 
 async def _crashed(world: World, playing: asyncio.Task[None], script: Script) -> bool:

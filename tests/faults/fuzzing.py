@@ -23,13 +23,14 @@ from tests.faults.spoiling import spoiled
 
 OURS = ["session", "channels", "gateway"]
 _LARGEST = 16_384
+_INSTALL = "To have it (Linux on x86-64): .venv/bin/pip install -c constraints.txt -e '.[dev,torture]'"
 
 
 class Run:
     """Counts what is tried, and keeps the first that failed."""
 
     def __init__(self, target: str, seed: int, runs: int, seconds: float, engine: str) -> None:
-        self.figures: dict[str, Any] = {"part": "fuzz", "target": target, "seed": seed, "engine": engine}
+        self.figures: dict[str, Any] = {"target": target, "seed": seed, "engine": engine}
         self.count = 0
         self.failed: str | None = None
         self.why = ""
@@ -96,6 +97,7 @@ def main(name: str, seed: int, runs: int, seconds: float) -> int:
     except ImportError:
         from tests.faults.targets import TARGETS, scratch
 
+        print("atheris is not installed, so nothing guides this by coverage.", _INSTALL, file=sys.stderr)
         run = Run(name, seed, runs, seconds, "mutations")
         _blindly(run, TARGETS[name], random.Random(seed))
         shutil.rmtree(scratch())

@@ -38,12 +38,14 @@ def check(world: World) -> None:
 def _parsed(world: World, session: str) -> Events:
     """4: every line is whole, and its checksum holds."""
     events = []
-    for line in world.daemon.raw(session).split(b"\n")[:-1]:
+    lines = world.raw(session).split(b"\n")
+    for line in lines[:-1]:
         body, found, crc = line.rpartition(b',"crc":"')
         assert found, f"{session}: a line without a checksum: {line[:200]!r}"
         assert zlib.crc32(body) == int(crc[:8], 16), f"{session}: a damaged line: {line[:200]!r}"
         events.append(json.loads(line))
-    assert world.daemon.raw(session).endswith(b"\n"), f"{session}: a torn tail"
+    assert lines[-1] == b"", f"{session}: a torn tail"
+    assert events, f"{session}: nothing is stored"
     return events
 
 
@@ -145,9 +147,11 @@ def _shown_to(chatter: Chatter, events: Events) -> None:
 
 def _no_secret(world: World) -> None:
     """6: no secret in a log, a transcript, or anything that was shown."""
-    said = json.dumps(world.daemon.log) + "".join(world.daemon.noise)
+    said = "".join(json.dumps(daemon.log) + "".join(daemon.noise) for daemon in world.daemons)
     shown = "".join(text for chatter in world.chatters for text in chatter.person.chat.seen_texts())
     for secret in SECRETS:
         assert secret not in said + shown, "a secret in the log, or shown"
-        for path in world.daemon.data_dir.rglob("*"):
+        for session in (someone.session for someone in world.everybody):
+            assert secret.encode() not in world.raw(session), f"a secret in the transcript of {session}"
+        for path in (path for daemon in world.daemons for path in daemon.data_dir.rglob("*")):
             assert not path.is_file() or secret.encode() not in path.read_bytes(), f"a secret in {path}"

@@ -17,23 +17,28 @@ TEXTS = ("hello", "please stamp", "tell me about", "tell me about", "long please
 
 
 class Load:
-    """Three at terminals, three in browsers and four in Telegram, who talk until it is over."""
+    """People at terminals, in browsers and in Telegram, who talk until it is over; `calm` is how seldom."""
 
-    def __init__(self, world: World) -> None:
+    texts: tuple[str, ...] = TEXTS
+
+    def __init__(
+        self, world: World, *, terminals: int = 3, browsers: int = 3, chatters: int = 4, calm: float = 1.0
+    ) -> None:
         self.world = world
-        self.clients = [world.terminal(f"term{n}") for n in range(3)]
-        self.clients += [world.browser(f"web{n}") for n in range(3)]
-        self.chatters = [world.chatter(f"tele{n}") for n in range(4)]
+        self.clients = [world.terminal(f"term{n}") for n in range(terminals)]
+        self.clients += [world.browser(f"web{n}") for n in range(browsers)]
+        self.chatters = [world.chatter(f"tele{n}") for n in range(chatters)]
         self.over = False
+        self._calm = calm
 
     async def talk(self, someone: Client | Chatter) -> None:
         """Say something now and then, slower than answers come."""
         dice, slow = self.world.dice, isinstance(someone, Chatter)
         while not self.over:
-            someone.say(f"{dice.choice(TEXTS)} {someone.name}w{len(someone.said)}")
+            someone.say(f"{dice.choice(self.texts)} {someone.name}w{len(someone.said)}")
             if isinstance(someone, Client) and dice.random() < 0.1:
                 someone.say(dice.choice(["/stop", "/status"]), command=True)
-            await asyncio.sleep(dice.uniform(1.5, 6.0) if slow else dice.uniform(0.2, 2.0))
+            await asyncio.sleep(dice.uniform(1.5, 6.0) if slow else self._calm * dice.uniform(0.2, 2.0))
 
     async def kill(self, times: int) -> None:
         """Kill and start again; after every second kill it lives for some seconds."""
@@ -85,7 +90,9 @@ async def killed(folder: Path, trial: Killing) -> Figures:
                 await asyncio.gather(
                     load.kill(trial.kills), *(load.talk(someone) for someone in world.everybody)
                 )
-                await world.until(lambda: not load.missing(), "everybody's answers")
+                # A browser may say 30 things a minute, and on a slow machine much has piled up by now.
+                most = max(len(client.owed()) for client in load.clients)
+                await world.until(lambda: not load.missing(), "everybody's answers", 60.0 + 3.0 * most)
             await world.daemon.stop()
             invariants.check(world)
         except AssertionError as error:

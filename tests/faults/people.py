@@ -23,8 +23,9 @@ from tests.fakes.telegram_people import Person
 from tests.fakes.telegram_server import TelegramServer
 
 WORD = re.compile(r"\b[a-z]+\d+w\d+\b")
-_PATIENCE = 20.0  # seconds for one frame; a daemon that is down ends the connection long before
+PATIENCE = 20.0  # seconds for one frame; a daemon that is down ends the connection long before
 _PAUSE = 0.05
+_AGAIN = 0.5  # seconds from a refusal to the next try
 
 
 class Said(NamedTuple):
@@ -55,7 +56,7 @@ class SocketCarrier:
         self._reader, self._writer = reader, writer
 
     @classmethod
-    async def open(cls, daemon: Daemon) -> SocketCarrier:
+    async def open(cls, daemon: Daemon, patience: float) -> SocketCarrier:
         try:
             return cls(*await asyncio.open_unix_connection(str(daemon.socket), limit=4 << 20))
         except OSError as error:
@@ -89,9 +90,11 @@ class WebCarrier:
         self._connection = connection
 
     @classmethod
-    async def open(cls, daemon: Daemon) -> WebCarrier:
+    async def open(cls, daemon: Daemon, patience: float) -> WebCarrier:
+        url = f"ws://127.0.0.1:{daemon.port}/ws"
         try:
-            return cls(await connect(f"ws://127.0.0.1:{daemon.port}/ws", proxy=None, max_size=1 << 21))
+            connecting = connect(url, proxy=None, max_size=1 << 21, open_timeout=patience, close_timeout=1)
+            return cls(await connecting)
         except (OSError, InvalidHandshake, InvalidMessage, TimeoutError) as error:
             raise Lost from error
 
@@ -115,6 +118,8 @@ class WebCarrier:
 class Client:
     """Somebody at a terminal or in a browser: sends until it is acknowledged, reads until it is answered."""
 
+    patience = PATIENCE
+
     def __init__(self, name: str, daemon: Daemon, *, web: bool) -> None:
         self.name = name
         self.said: list[Said] = []
@@ -122,6 +127,8 @@ class Client:
         self.acknowledged: dict[str, None] = {}  # in order
         self.closed: list[tuple[str, dict[str, Any]]] = []  # what each closing event answered, as it was seen
         self.cursors: list[str] = []  # of all events seen, over all connections
+        self.errors: list[dict[str, Any]] = []  # frames
+        self.welcomes = 0  # connections that came so far
         self.resets = 0
         self._daemon = daemon
         self._web = web
@@ -154,11 +161,15 @@ class Client:
             if said.id not in self.acknowledged or not (said.id in self.commands or said.id in answered)
         ]
 
+    def place(self) -> Daemon:
+        """Where to connect now."""
+        return self._daemon
+
     async def live(self) -> None:
         """Connect, and connect again, until cancelled."""
         while True:
             try:
-                carrier = await (WebCarrier if self._web else SocketCarrier).open(self._daemon)
+                carrier = await (WebCarrier if self._web else SocketCarrier).open(self.place(), self.patience)
             except Lost:
                 await asyncio.sleep(_PAUSE)
                 continue
@@ -175,20 +186,26 @@ class Client:
         if self.cursors:
             hello["after"] = self.cursors[-1]
         await carrier.send(hello)
-        welcome = await carrier.receive()
+        welcome = await self._next(carrier)
         if welcome["type"] != "welcome":
+            self._see(welcome)
             raise Lost
+        self.welcomes += 1
         self.resets += bool(welcome.get("reset"))
         sending = asyncio.create_task(self._send(carrier))
         try:
             while True:
-                async with asyncio.timeout(_PATIENCE):
-                    self._see(await carrier.receive())
-        except TimeoutError:
-            raise Lost from None
+                self._see(await self._next(carrier))
         finally:
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
+
+    async def _next(self, carrier: Carrier) -> dict[str, Any]:
+        try:
+            async with asyncio.timeout(self.patience):
+                return await carrier.receive()
+        except TimeoutError:
+            raise Lost from None
 
     async def _send(self, carrier: Carrier) -> None:
         sent: set[str] = set()
@@ -199,17 +216,17 @@ class Client:
                     self._refused.discard(said.id)
                     sent.add(said.id)
                     await carrier.send({"type": "message", "id": said.id, "text": said.text})
-            with suppress(TimeoutError):
-                async with asyncio.timeout(0.5 if self._refused else None):
-                    await self._news.wait()
+            await self._news.wait()
 
     def _see(self, frame: dict[str, Any]) -> None:
+        if frame["type"] == "error":
+            self.errors.append(frame)
         match frame:
             case {"type": "ack" | "notice", "id": str(id)}:
                 self.acknowledged[id] = None
             case {"type": "error", "id": str(id)}:  # not taken: it is sent again
                 self._refused.add(id)
-                self._news.set()
+                asyncio.get_running_loop().call_later(_AGAIN, self._news.set)
             case {"type": "event", "cursor": str(cursor), "event": event}:
                 self.cursors.append(cursor)
                 self.closed += [(id, event) for id in event.get("answers") or ()]

@@ -16,6 +16,7 @@ from channels.cli.server import _Lines
 from channels.telegram.polling import Poller
 from channels.telegram.sending import Sending
 from gateway.agent.tools import Toolbox
+from gateway.arrivals import Arrivals
 from gateway.lane import Lane
 from gateway.redaction import Redactor
 from session.events import Assistant
@@ -65,7 +66,7 @@ def repeats_are_not_recognised() -> None:
         await really_send(self, frames)
 
     really_send = _Lines.send
-    _patch(Lane, "repeat", repeat)
+    _patch(Arrivals, "repeat", repeat)
     _patch(_Lines, "send", send)
 
 
@@ -94,12 +95,12 @@ def answers_are_sent_twice() -> None:
 def answers_go_astray() -> None:
     """What one session is told is stored in another as well."""
 
-    def append(self: Any, session: Any, batch: list[Any], *, sync: bool = True) -> Any:
+    def append(self: Any, session: Any, batch: list[Any], **how: Any) -> Any:
         for other in met:
             if other != session and any(isinstance(event, Assistant) for event in batch):
                 really_append(self, other, [Assistant(content=batch[-1].content)])
         met.add(session)
-        return really_append(self, session, batch, sync=sync)
+        return really_append(self, session, batch, **how)
 
     met: set[Any] = set()
     really_append = Store.append

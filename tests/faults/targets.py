@@ -17,6 +17,7 @@ from telegram.error import TelegramError
 from channels import wire
 from channels.errors import Refused
 from channels.telegram.adapter import Adapter
+from channels.telegram.journal import Journal
 from channels.telegram.moves import Moves
 from channels.telegram.pairing import FILE, Pairing
 from channels.telegram.people import People
@@ -135,8 +136,8 @@ def update(data: bytes) -> None:
         body: Any = PollRequest.parse_json_payload(b'{"ok":true,"result":[' + data + b"]}")["result"]
     except TelegramError:
         return
-    moves = Moves(scratch())
-    people = People(("7", "chat:-100"), Pairing(scratch() / FILE), moves.origin)
+    moves = Moves(Journal(scratch() / "moves"))
+    people = People(("7", "chat:-100"), Pairing(Journal(scratch() / FILE)), moves.origin)
     me = telegram.User(123456, "Lunar", is_bot=True, username="lunar_bot")
     adapter = Adapter(me, people, moves, ("new", "help"), context=True)
     for one in body:

@@ -178,7 +178,7 @@ async def test_a_data_directory_that_is_deleted_is_made_anew_by_a_restart(folder
             assert disk.missing() == [browser.said[0].id]
             began = time.monotonic()
             assert await daemon.stop() == 0
-            figure("stop without a data directory", seconds=round(time.monotonic() - began, 2))
+            figure("stop", connected="no data directory", seconds=round(time.monotonic() - began, 2))
             await disk.mounts.run("mount", "-o", "remount,ro", disk.disk)
             await daemon.launch(LUNAR_DATA_DIR=str(disk.data))
             assert await daemon.exit() == CANNOT_CREATE

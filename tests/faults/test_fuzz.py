@@ -19,11 +19,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.faults.figures import TORTURE, figure
 from tests.faults.spoiling import spoiled
 from tests.faults.targets import TARGETS, scratch
 from tests.gateway.environment import clear, cleared
 
-LONG = bool(os.environ.get("LUNAR_TEST_TORTURE"))
 SEED = int(os.environ.get("LUNAR_TEST_SEED", random.SystemRandom().randrange(1 << 31)))
 RUNS, SECONDS = 1_000_000, float(os.environ.get("LUNAR_TEST_SECONDS", "600"))
 CHOSEN = [os.environ["LUNAR_TEST_TARGET"]] if "LUNAR_TEST_TARGET" in os.environ else sorted(TARGETS)
@@ -71,7 +71,7 @@ def test_what_is_nothing_at_all(name: str, data: bytes) -> None:
     TARGETS[name].run(data)
 
 
-@pytest.mark.skipif(not LONG, reason="the long form: make torture")
+@pytest.mark.skipif(not TORTURE, reason="the long form: make torture")
 @pytest.mark.parametrize("name", CHOSEN)
 def test_for_long(name: str) -> None:
     command = [sys.executable, "-m", "tests.faults.fuzzing", name, str(SEED), str(RUNS), str(SECONDS)]
@@ -85,7 +85,8 @@ def test_for_long(name: str) -> None:
         check=False,
     )
     figures = json.loads(done.stdout.splitlines()[-1]) if done.stdout.strip() else {}
-    print(json.dumps(figures))
+    figure("fuzz", **figures)
+    print(done.stderr)  # that atheris is not installed
     failed = base64.b64decode(figures.get("failed") or b"")
     assert done.returncode == 0, f"LUNAR_TEST_SEED={SEED}, {name}: {failed!r}: {done.stderr[-3000:]}"
     assert figures["memory_mib"] < 1024, figures

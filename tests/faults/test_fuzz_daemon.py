@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import random
 import time
@@ -19,10 +18,10 @@ from tests.fakes.openai_server import OpenAIServer
 from tests.fakes.telegram_server import TelegramServer
 from tests.faults import invariants
 from tests.faults.evil import Evil
+from tests.faults.figures import TORTURE, figure
 from tests.faults.people import WORD, Chatter, Client
 from tests.faults.world import TOKEN, World
 
-LONG = bool(os.environ.get("LUNAR_TEST_TORTURE"))
 SEED = int(os.environ.get("LUNAR_TEST_SEED", random.SystemRandom().randrange(1 << 31)))
 SECONDS = float(os.environ.get("LUNAR_TEST_SECONDS", "600"))
 DEAD_LETTER = "an update went to the dead letters"  # what becomes of one that cannot be read
@@ -82,7 +81,7 @@ async def test_nonsense_by_every_way_in(folder: Path) -> None:
                 process = world.daemon.process
                 assert process is not None
                 before = memory(process.pid)
-                honest = asyncio.create_task(_served(world, None if LONG else 2, answered))
+                honest = asyncio.create_task(_served(world, None if TORTURE else 2, answered))
                 await evil.until(honest.done)
                 await honest
                 grown = memory(process.pid) - before
@@ -104,5 +103,6 @@ async def test_nonsense_by_every_way_in(folder: Path) -> None:
             raise AssertionError(f"LUNAR_TEST_SEED={SEED}: {error!r}") from error
         finally:
             await world.daemon.close()
-    figures = {"part": "fuzz", "target": "daemon", "seed": SEED, **evil.counts, "grown_mib": grown}
-    print(json.dumps(figures | {"served": len(answered), "slowest": round(max(answered), 1)}))
+    tried = {"runs": sum(evil.counts.values()), **evil.counts, "seconds": SECONDS if TORTURE else 0}
+    served = {"served": len(answered), "slowest": round(max(answered), 1)}
+    figure("fuzz", target="daemon", seed=SEED, **tried, **served, grown_mib=grown)

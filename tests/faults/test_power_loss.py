@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import random
 import shutil
@@ -18,14 +17,14 @@ from pathlib import Path
 import pytest
 
 from session.store import Store
+from tests.faults.figures import TORTURE, figure
 from tests.faults.lives import SESSIONS, Life, moments
 from tests.faults.power import Disk
 
-LONG = bool(os.environ.get("LUNAR_TEST_TORTURE"))
 SEED = int(os.environ.get("LUNAR_TEST_SEED", random.SystemRandom().randrange(1 << 32)))
-LIVES, STATES = (500, 100) if LONG else (7, 50)
+LIVES, STATES = (500, 100) if TORTURE else (7, 50)
 FIRST = int(os.environ.get("LUNAR_TEST_FIRST", "0"))  # the life to begin with: the last run's `next`
-PART = 24 * 60  # seconds
+PART = float(os.environ.get("LUNAR_TEST_SECONDS", "1440"))
 
 
 @pytest.fixture
@@ -87,5 +86,6 @@ def test_power_fails_at_any_moment(memory: Path) -> None:
         steps += die(folder, f"{SEED}/{number}", STATES)
         shutil.rmtree(folder)
         number += 1
-    figures = {"part": "power loss", "seed": SEED, "first": FIRST, "next": number, "steps": steps}
-    print(json.dumps(figures | {"states": (number - FIRST) * STATES, "lost": 0, "twice": 0, "corrupt": 0}))
+    where = {"first": FIRST, "next": number, "of": LIVES}
+    states = (number - FIRST) * STATES
+    figure("power loss", seed=SEED, **where, steps=steps, states=states, lost=0, twice=0, corrupt=0)

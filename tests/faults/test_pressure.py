@@ -6,8 +6,6 @@ import asyncio
 import random
 import resource
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -18,13 +16,14 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from tests.fakes.daemon import ROOT, Daemon
+from tests.fakes.daemon import Daemon
 from tests.fakes.openai_server import Behaviour, OpenAIServer, Say, last_user_text
 from tests.fakes.processes import until
 from tests.fakes.telegram_server import TelegramServer
 from tests.faults import invariants
 from tests.faults.crowd import CONTINUATION, TEXT, Crowd, frame, hello, resident
 from tests.faults.figures import TORTURE, figure
+from tests.faults.listener import Listener
 from tests.faults.people import WORD, Chatter, Client
 from tests.faults.world import TOKEN, World, reply
 
@@ -163,10 +162,10 @@ async def test_readers_that_do_not_read_hold_nobody_up(folder: Path) -> None:
                 _say(talker, "loud")
             await _content(world)
 
-        async with world.living(), _listener(world.daemon) as (listener, lines):
+        async with world.living(), Listener(world.daemon.socket, "loud0") as listener:
             await talk()
-            assert await asyncio.wait_for(lines.readline(), 20) == b"loud0-0\n"
-            listener.send_signal(signal.SIGSTOP)
+            await until(lambda: listener.ids == ["loud0-0"])
+            listener.stop()
             before = _memory(world)
             async with _lurking(READERS // 2, join), Crowd(world.daemon.port) as crowd:
                 await crowd.come(READERS // 2, hello(session=web._secret), reading=False)
@@ -174,28 +173,11 @@ async def test_readers_that_do_not_read_hold_nobody_up(folder: Path) -> None:
                     await talk()
                 await until(lambda: _established(world.daemon.port) == 1, 60)  # the talker
                 grown = _memory(world) - before
-                listener.send_signal(signal.SIGCONT)
-                for number in range(1, 5):
-                    assert await asyncio.wait_for(lines.readline(), 20) == b"loud0-%d\n" % number
+                listener.go_on()
+                await until(lambda: listener.ids == [f"loud0-{number}" for number in range(5)])
         assert term.resets + web.resets == 0
         figure("readers that never read", count=READERS, left=0, grown_mib=round(grown, 1))
         assert grown < 30 + 2 * READERS  # what waits for one is bounded by 1 MiB, and a batch is on its way
-
-
-@asynccontextmanager
-async def _listener(
-    daemon: Daemon,
-) -> AsyncIterator[tuple[asyncio.subprocess.Process, asyncio.StreamReader]]:
-    """A process that tells the id of each message of the session `loud0` that it sees answered."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", LISTENER, str(daemon.socket), cwd=ROOT, stdout=subprocess.PIPE
-    )
-    assert process.stdout is not None
-    try:
-        yield process, process.stdout
-    finally:
-        process.kill()
-        await process.wait()
 
 
 @asynccontextmanager
@@ -208,25 +190,6 @@ async def _lurking(count: int, connect: Callable[[], Awaitable[asyncio.StreamWri
         for writer in writers:
             if not writer.is_closing():
                 writer.transport.abort()
-
-
-LISTENER = """
-import asyncio, sys
-from types import SimpleNamespace
-from tests.faults.people import Client
-
-async def main():
-    client, told = Client("loud0", SimpleNamespace(socket=sys.argv[1]), web=False), 0
-    living = asyncio.create_task(client.live())
-    while not living.done():
-        await asyncio.sleep(0.05)
-        for id, _ in client.closed[told:]:
-            print(id, flush=True)
-        told = len(client.closed)
-    living.result()
-
-asyncio.run(main())
-"""
 
 
 async def test_what_is_far_too_large_costs_nothing(folder: Path) -> None:

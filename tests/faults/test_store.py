@@ -21,20 +21,20 @@ from typing import Any
 
 import pytest
 
-from session import archive, hints, ids, listing, lock, store, transcript
+from session import archive, hints, ids, listing, lock, probe, transcript
 from session.errors import StorageError
 from session.events import Event, System, User, decode, encode
 from session.ids import SessionId
 from session.store import Store
 from session.transcript import Transcript
+from tests.faults.figures import TORTURE, figure
 from tests.faults.lives import TEXTS
 from tests.faults.samples import EVENTS
 from tests.session.disk import Disk
 
-LONG = bool(os.environ.get("LUNAR_TEST_TORTURE"))
 SEED = int(os.environ.get("LUNAR_TEST_SEED", random.SystemRandom().randrange(1 << 31)))
 FIRST = int(os.environ.get("LUNAR_TEST_FIRST", "0"))  # the byte to begin with: the last run's `next`
-PART = 20 * 60  # seconds
+PART = float(os.environ.get("LUNAR_TEST_SECONDS", "1200"))
 ERRORS = (errno.EIO, errno.ENOSPC, errno.EMFILE, errno.EINTR)
 CALLS = (
     "open", "write", "fdatasync", "fsync", "ftruncate", "rename", "unlink", "pread", "fstat", "read", "stat",
@@ -47,7 +47,7 @@ A, B, C = (SessionId(f"agent:main:cli:{name}") for name in ("a", "é", "c" * 200
 def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
     """What the package sees as `os`."""
     disk = Disk()
-    for module in (archive, hints, listing, lock, store, transcript):
+    for module in (archive, hints, listing, lock, probe, transcript):
         monkeypatch.setattr(module, "os", disk)
     return disk
 
@@ -177,12 +177,12 @@ async def _looked_at_again(script: Script) -> None:
 @pytest.mark.parametrize("call", CALLS)
 def test_every_call_fails_once(tmp_path: Path, disk: Disk, call: str) -> None:
     count = 0
-    for number, error in enumerate(ERRORS if LONG else (random.Random(f"{SEED}{call}").choice(ERRORS),)):
+    for number, error in enumerate(ERRORS if TORTURE else (random.Random(f"{SEED}{call}").choice(ERRORS),)):
         at = 1
         while _play(tmp_path / f"{number}-{at}", disk, call, at, error):
             at += 1
             count += 1
-    print(json.dumps({"part": "store", "what": f"{call} fails", "places": count, "lost": 0, "twice": 0}))
+    figure("failing calls", call=call, places=count, lost=0, twice=0, seed=SEED)
     assert count or call in ("scandir", "utime", "stat", "read"), f"{call} was never reached"
 
 
@@ -231,21 +231,14 @@ def test_every_byte_is_changed(tmp_path: Path, disk: Disk, monkeypatch: pytest.M
         hit = {number, number + 1} if byte == 10 else {number}
         others = [line for index, line in enumerate(lines) if index not in hit]
         own = [decode(lines[index][:-1]) for index in hit if index < len(lines)]
-        for value in range(256) if LONG else dice.sample(range(256), 1):
+        for value in range(256) if TORTURE else dice.sample(range(256), 1):
             if value != byte:
                 spoilt = whole[:place] + bytes([value]) + whole[place + 1 :]
                 _reads(tmp_path, spoilt, partial(_costs, others, own))
                 count += 1
         place += 1
-    figures = {
-        "part": "store",
-        "what": "flips",
-        "seed": SEED,
-        "first": FIRST,
-        "next": place,
-        "of": len(whole),
-    }
-    print(json.dumps(figures | {"count": count, "lost": 0, "corrupt": 0}))
+    where = {"first": FIRST, "next": place, "of": len(whole)}
+    figure("flips", seed=SEED, **where, count=count, lost=0, corrupt=0)
 
 
 def _costs(others: list[bytes], own: list[Event], read: list[bytes]) -> None:
@@ -268,4 +261,4 @@ def test_cut_at_every_byte(tmp_path: Path, disk: Disk, monkeypatch: pytest.Monke
             assert read == lines[:kept]
 
         _reads(tmp_path, whole[:size], wanted)
-    print(json.dumps({"part": "store", "what": "cuts", "count": len(whole) + 1, "lost": 0, "corrupt": 0}))
+    figure("cuts", count=len(whole) + 1, lost=0, corrupt=0)

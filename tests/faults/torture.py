@@ -1,113 +1,146 @@
-"""The long form: `python -m tests.faults.torture PART`.
+"""The long form: `python -m tests.faults.torture [PART]`, all that is not done where none is named.
 
-It runs in stretches of at most 25 minutes, each going on where the last one ended; every result is a line of
-artifacts/torture.jsonl.
+A part runs in stretches of at most 25 minutes, each going on where the last one ended; every result is a line
+of artifacts/torture.jsonl. A trial that failed is run again, with its seed, until it holds.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from tests.faults import pieces, soak
 from tests.faults.failpoints import run
 from tests.faults.kills import Killing, killed
+from tests.faults.pieces import FUZZ, GRACE, Piece, of
+from tests.faults.report import report
+from tests.faults.results import KINDS, failed, note, passed, quiet, results
 
-RESULTS = Path(__file__).parents[2] / "artifacts" / "torture.jsonl"
-MINUTES = 25.0
+MINUTES = 25.0 - GRACE / 60
 AT_ONCE = 4  # trials; they mostly wait
 KILLS = 1000
 KILLS_A_TRIAL = 20
+SOAK = soak.Plan(hours=0.3, seed=1)
 
 
-def results(part: str) -> list[dict[str, Any]]:
-    """What this part has come to so far."""
-    if not RESULTS.exists():
-        return []
-    lines = (json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines())
-    return [line for line in lines if line["part"] == part]
+class Part(NamedTuple):
+    """How it goes on until a deadline, whether it is over, and which promises it judges."""
 
-
-def note(part: str, **members: Any) -> None:
-    """Append a result."""
-    RESULTS.parent.mkdir(exist_ok=True)
-    line = json.dumps({"part": part, **members})
-    with RESULTS.open("a", encoding="utf-8") as file:
-        file.write(line + "\n")
-    print(line, flush=True)
+    run: Callable[[float], Coroutine[Any, Any, None]]
+    over: Callable[[], bool]
+    judges: tuple[str, ...] = KINDS
 
 
 async def failpoints(deadline: float) -> None:
     """Every place, n = 1, 2, 3 …, until a run passes through."""
-    known = results("failpoints")
-    passed = min((line["n"] for line in known if not line["crashed"]), default=None)
-    done = {line["n"] for line in known}
+    through = _through()
+    done = {line["n"] for line in passed("failpoints")}
     numbers = iter(n for n in range(1, 100_000) if n not in done)
 
     async def work() -> None:
-        nonlocal passed
+        nonlocal through
         for n in numbers:
-            if time.monotonic() > deadline or (passed is not None and n > passed):
+            if time.monotonic() > deadline or (through is not None and n > through):
                 return
             places: list[str] = []
-            crashed, failure = True, None
+            crashed, failure, began = True, None, time.monotonic()
             with tempfile.TemporaryDirectory(prefix="lunar-") as folder:
                 try:
                     places, crashed = await run(Path(folder) / "w", f"{n}:exit")
                 except AssertionError as error:
                     failure = str(error)[:2000]
-            note("failpoints", n=n, crashed=crashed, place=places[-1] if places else None, failure=failure)
+            place, seconds = places[-1] if places else None, round(time.monotonic() - began)
+            note("failpoints", n=n, crashed=crashed, place=place, seconds=seconds, failure=failure)
             if not crashed:
-                passed = n if passed is None else min(passed, n)
+                through = n if through is None else min(through, n)
 
     await asyncio.gather(*(work() for _ in range(AT_ONCE)))
 
 
+def _through() -> int | None:
+    """The first number that no place had: the run passed through."""
+    return min((line["n"] for line in passed("failpoints") if not line["crashed"]), default=None)
+
+
+def _failpoints_over() -> bool:
+    through = _through()
+    return through is not None and {line["n"] for line in passed("failpoints")} >= set(range(1, through))
+
+
 async def kills(deadline: float) -> None:
     """Random kills, twenty a trial, until there were a thousand."""
-    known = results("kills")
-    seed, total = len(known), sum(line["kills"] for line in known)
-    while total < KILLS and time.monotonic() < deadline:
-        trial = Killing(seed=seed, kills=KILLS_A_TRIAL)
+    again = [line["seed"] for line in failed("kills")]
+    known = {line["seed"] for line in results("kills")}
+    seeds = iter([*again, *(seed for seed in range(100_000) if seed not in known)])
+    while not _kills_over() and time.monotonic() < deadline:
+        trial, began = Killing(seed=next(seeds), kills=KILLS_A_TRIAL), time.monotonic()
         members: dict[str, Any] = {}
         with tempfile.TemporaryDirectory(prefix="lunar-") as folder:
             try:
                 members = (await killed(Path(folder) / "w", trial))._asdict()
             except AssertionError as error:
                 members = {"failure": str(error)[:2000]}
-        note("kills", **trial._asdict(), **members)
-        seed, total = seed + 1, total + KILLS_A_TRIAL
+        note("kills", **trial._asdict(), **members, seconds=round(time.monotonic() - began))
 
 
-SUMMED = ("kills", "messages", "effects", "given_up")
-PARTS = {"failpoints": failpoints, "kills": kills}
+def _kills_over() -> bool:
+    done: int = sum(line["kills"] for line in passed("kills"))
+    return done >= KILLS
 
 
-def report() -> Iterator[str]:
-    """What all parts have come to."""
-    for part in PARTS:
-        lines = results(part)
-        failures = [line for line in lines if line.get("failure")]
-        sums = {name: sum(line.get(name, 0) for line in lines) for name in SUMMED}
-        yield f"{part}: {len(lines)} trials, {len(failures)} failed, {sums}"
+async def soaking(deadline: float) -> None:
+    """A short one; `make soak` makes it as long as one likes."""
+    if time.monotonic() < deadline:
+        await soak.run(SOAK)
+
+
+def _soaked() -> bool:
+    return any(line["hours"] >= SOAK.hours for line in passed("soak"))
+
+
+def _tests(name: str, of_it: list[Piece], judges: tuple[str, ...] = KINDS) -> Part:
+    return Part(partial(pieces.run, name, of_it), lambda: not pieces.left(name, of_it), judges)
+
+
+_STORE = ("lost", "twice", "corrupt")
+PARTS = {
+    "store": _tests("store", of("tests/faults/test_store.py", "tests/session/test_store_machine.py"), _STORE),
+    "power": _tests("power", of("tests/faults/test_power_loss.py"), _STORE),
+    "disk": _tests("disk", of("tests/faults/test_disk.py")),
+    "network": _tests("network", of("tests/faults/test_network.py")),
+    "pressure": _tests("pressure", of("tests/faults/test_pressure.py")),
+    "fuzz": _tests("fuzz", FUZZ, ()),
+    "isolation": _tests("isolation", of("tests/faults/test_isolation.py")),
+    "planted": _tests("planted", of("tests/faults/test_planted_bugs.py"), ()),
+    "failpoints": Part(failpoints, _failpoints_over),
+    "kills": Part(kills, _kills_over),
+    "soak": Part(soaking, _soaked),
+}
 
 
 def main() -> int:
-    """Run a part; 1 where a trial of it failed, in this stretch or an earlier one."""
+    """Run parts; 1 where a trial failed, in this stretch or an earlier one, and was not mended since."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("part", nargs="?", choices=[*PARTS])
-    parser.add_argument("--minutes", type=float, default=MINUTES)
+    parser.add_argument("part", nargs="?", choices=[*PARTS, "report"], help="report: only the table")
+    parser.add_argument(
+        "--minutes", type=float, default=MINUTES, help="of a part, until nothing more is begun"
+    )
     args = parser.parse_args()
-    for part in [args.part] if args.part else PARTS:
-        asyncio.run(PARTS[part](time.monotonic() + args.minutes * 60))
-    print(*report(), sep="\n")
-    return int(any(line.get("failure") for part in PARTS for line in results(part)))
+    quiet()
+    chosen = [name for name in PARTS if args.part in (None, name)]
+    for name in chosen:
+        if not PARTS[name].over():
+            print(f"{name}: goes on", flush=True)
+            asyncio.run(PARTS[name].run(time.monotonic() + args.minutes * 60))
+    print(*report({name: (part.over(), part.judges) for name, part in PARTS.items()}), sep="\n")
+    return int(any(failed(name) for name in PARTS))
 
 
 if __name__ == "__main__":

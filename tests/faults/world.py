@@ -70,22 +70,31 @@ class World:
         folder.mkdir(exist_ok=True)
         (folder / "stamp.py").write_text(_STAMP)
         allowed = [str(FIRST_ID + number) for number in range(10)] if open_to_all else None
-        self.daemon = Daemon(
-            folder,
-            module=module,
-            config={
-                "agents": {"main": {"tools": ["get_current_datetime", "stamp"], "history_turns": 6}},
-                "tools": {"functions": {"stamp": {"call": "stamp.py:stamp"}}},
-                "queue": {"mode": dice.choice(["collect", "each"])},
-                "channels": {"telegram": {"allow": allowed, "api_url": telegram.api_url}},
-            },
-            env={
-                "TELEGRAM_BOT_TOKEN": TOKEN,
-                "LUNAR_MODEL__BASE_URL": openai.base_url,
-                "LUNAR_MODEL__NAME": "fake-1",
-                "LUNAR_MODEL__API_KEY": KEY,
-            },
-        )
+        self._module = module
+        self._config = {
+            "agents": {"main": {"tools": ["get_current_datetime", "stamp"], "history_turns": 6}},
+            "tools": {"functions": {"stamp": {"call": f"{folder / 'stamp.py'}:stamp"}}},
+            "queue": {"mode": dice.choice(["collect", "each"])},
+            "channels": {"telegram": {"allow": allowed, "api_url": telegram.api_url}},
+        }
+        self.daemons = self._made()
+
+    def _made(self) -> list[Daemon]:
+        return [self._node(self.folder)]
+
+    def _node(self, folder: Path, **env: str) -> Daemon:
+        """A daemon on a folder of its own, not started yet."""
+        env |= {
+            "TELEGRAM_BOT_TOKEN": TOKEN,
+            "LUNAR_MODEL__BASE_URL": self.openai.base_url,
+            "LUNAR_MODEL__NAME": "fake-1",
+            "LUNAR_MODEL__API_KEY": KEY,
+        }
+        return Daemon(folder, module=self._module, config=self._config, env=env)
+
+    @property
+    def daemon(self) -> Daemon:
+        return self.daemons[0]
 
     def terminal(self, name: str) -> Client:
         """Somebody with `lunar chat`, an operator."""
@@ -115,11 +124,13 @@ class World:
         file = self.folder / "stamped"
         return file.read_text().split() if file.exists() else []
 
+    def raw(self, session: str) -> bytes:
+        """A session's transcript, as it is stored; empty where there is none."""
+        return self.daemon.raw(session) if self.daemon.path(session).exists() else b""
+
     def given_up(self, session: str) -> set[str]:
         """The messages whose turns ended in the apology that three interrupted attempts end in."""
-        if not self.daemon.path(session).exists():
-            return set()
-        lines = self.daemon.raw(session).split(b"\n")[:-1]
+        lines = self.raw(session).split(b"\n")[:-1]
         events = [json.loads(line) for line in lines if b"turn_failed" in line]
         return {id for event in events if event.get("content") == GAVE_UP for id in event["answers"]}
 
