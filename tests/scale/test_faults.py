@@ -1,0 +1,25 @@
+"""Three nodes, a hundred sessions: kill -9, SIGSTOP, cut connections; a few here, 200 in the long form.
+
+The seed of a failed run is in its message; LUNAR_TEST_SEED repeats it. The long form:
+`python -m tests.scale.long faults`.
+"""
+
+import os
+import random
+from pathlib import Path
+
+from tests.scale.harms import Pace
+from tests.scale.stage import staged
+from tests.scale.trial import Trial, tried
+
+FAULTS = int(os.environ.get("LUNAR_TEST_FAULTS", "15"))
+QUICK = Pace(frozen=12.0, down=(0.0, 3.0), pause=(0.3, 2.0), unreachable=(0.5, 3.0))
+
+
+async def test_nodes_and_connections_die_while_three_channels_talk(folder: Path) -> None:
+    trial = Trial(int(os.environ.get("LUNAR_TEST_SEED", random.SystemRandom().randrange(1 << 32))), FAULTS)
+    async with staged(folder, trial.seed) as stage:
+        figures = await tried(stage.fleet, stage.proxies, trial, QUICK)
+    print(trial, figures)
+    assert figures["messages"] >= trial.sessions
+    assert figures["taken_over"]

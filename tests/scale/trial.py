@@ -1,0 +1,69 @@
+"""People on all nodes and three channels, harm to nodes and connections: judged by ledger and rows."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, NamedTuple
+
+from tests.fakes.proxy import Proxy
+from tests.faults import invariants
+from tests.faults.kills import Load
+from tests.scale import judge
+from tests.scale.fleet import Fleet
+from tests.scale.harms import Harms, Pace
+
+CHATTERS = 4  # in Telegram; with the others there are a hundred sessions
+
+
+class Talkers(Load):
+    """As `Load`; many of the replies take a second, so that a node that dies leaves something open."""
+
+    texts = (*Load.texts, "and slow", "and slow", "and slow")
+
+
+class Trial(NamedTuple):
+    """What a trial is repeated by, and how long it is."""
+
+    seed: int
+    faults: int
+    sessions: int = 100
+    calm: float = 5.0  # how seldom people speak
+
+
+async def tried(fleet: Fleet, proxies: list[Proxy], trial: Trial, pace: Pace) -> dict[str, Any]:
+    """Raises `AssertionError` where something does not hold."""
+    clients = trial.sessions - CHATTERS
+    load = Talkers(
+        fleet, terminals=clients // 2, browsers=clients - clients // 2, chatters=CHATTERS, calm=trial.calm
+    )
+    harms = Harms(fleet, proxies, pace)
+    async with fleet.living():
+        talking = [asyncio.create_task(load.talk(someone)) for someone in fleet.everybody]
+        await harms.befall(trial.faults)
+        load.over = True
+        await asyncio.gather(*talking)
+        try:
+            await fleet.until(lambda: not load.missing(), "everybody's answers", seconds=120)
+        except AssertionError as error:
+            told = [await fleet.rows.state(someone.session) for someone in fleet.roamers if someone.owed()]
+            raise AssertionError(
+                "\n".join([f"{error} {load.missing()[:10]} {harms.happened}", *told[:3]])
+            ) from None
+    await fleet.stop()
+    await fleet.read()
+    invariants.check(fleet)
+    judge.only_owners_wrote(await fleet.rows.written())
+    try:
+        overtaken = judge.take_overs(harms.deaths, harms.happened, await fleet.rows.claims())
+    except AssertionError as error:
+        raise AssertionError(f"{error}: {harms.happened}") from None
+    return {
+        "messages": sum(len(someone.said) for someone in fleet.everybody),
+        "effects": len(fleet.stamped),
+        "given_up": sum(len(fleet.given_up(someone.session)) for someone in fleet.everybody),
+        "deaths": len(harms.deaths),
+        "zombies": sum(death.kind == "freeze" for death in harms.deaths),
+        "taken_over": len(overtaken),
+        "take_over_longest": round(max(overtaken, default=0.0), 2),
+        "defects": len(fleet.broken),
+    }
