@@ -26,6 +26,7 @@ VAGUE = {"utils", "util", "helpers", "helper", "common", "core", "manager", "mis
 
 # Which libraries are only for whom: folders end with a slash. Everything else may be imported anywhere.
 RESERVED = {
+    "asyncpg": ("session/postgres_database.py", "session/postgres_state.py"),
     "telegram": ("channels/telegram/",),
     "aiohttp": ("channels/webchat/", "gateway/http.py"),
     "openai": ("gateway/agent/model.py", "gateway/agent/discover.py"),
@@ -52,7 +53,7 @@ RESERVED = {
     "mcp_types": ("gateway/agent/mcp_connection.py",),
     "prompt_toolkit": ("channels/cli/",),
     "rich": ("channels/cli/", "gateway/verbs/"),
-    "websockets": ("channels/cli/",),
+    "websockets": ("channels/cli/", "channels/webchat/"),
     "markdown_it": ("channels/markdown.py", "channels/webchat/", "channels/cli/", "channels/telegram/"),
     "nh3": ("channels/webchat/",),
     "pygments": ("channels/webchat/",),
@@ -186,7 +187,6 @@ def test_the_daemon_starts_without_what_it_may_never_need() -> None:
         "httpx2",
         "telegram",
         "prompt_toolkit",
-        "websockets",
         "rich",
         "markdown_it",
         "nh3",

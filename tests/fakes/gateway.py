@@ -14,9 +14,10 @@ from gateway.config import Budget
 from gateway.control import Controls
 from gateway.disk import Disk
 from gateway.health import Health
-from gateway.lane import Lane, Mode, Rules
+from gateway.lane import Lane
 from gateway.ledger import Ledger
 from gateway.router import Agent, Router
+from gateway.rules import Mode, Rules
 from gateway.turn import Ask, Recap, Spending, TurnEvent, TurnUpdate
 from session.events import Assistant, Event, System, ToolCall, ToolResult, Usage
 from session.ids import AgentId, Peer, PeerId, Provider, SessionId

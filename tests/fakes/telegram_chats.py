@@ -6,7 +6,7 @@ begins its own at 1. A topic's id is the id of the service message that opened i
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from tests.fakes.telegram_checks import Entities, Json
 
@@ -153,8 +153,8 @@ class Chat:
         body: Json = {"id": self.id, "type": self.type} | self.names
         return body | ({"is_forum": True} if self.forum else {})
 
-    def add(self, sender: Json | None, text: str = "", **rest: object) -> Message:
-        message = Message(self, self.sequence.next(), self.clock(), sender, text, **rest)  # type: ignore[arg-type]
+    def add(self, sender: Json | None, text: str = "", **rest: Any) -> Message:
+        message = Message(self, self.sequence.next(), self.clock(), sender, text, **rest)
         self.messages.append(message)
         self._by_id[message.id] = message
         self._note(message, "sent")

@@ -111,9 +111,11 @@ class TelegramServer(World):
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        if self.updates.webhook:
-            await self.updates.webhook.close()
-        await self._runner.cleanup()
+        try:
+            await self._runner.cleanup()  # first: what is still carried out may set a webhook
+        finally:
+            if self.updates.webhook:
+                await self.updates.webhook.close()
 
     async def start_listening(self) -> None:
         self._site = web.TCPSite(self._runner, self.host, self.port, reuse_address=True)

@@ -184,8 +184,10 @@ class Webhook:
         tasks = list(self._lanes.values())
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await self._session.close()
+        try:
+            await asyncio.gather(*tasks, return_exceptions=True)
+        finally:  # also where the server ends while it carries out `setWebhook`
+            await self._session.close()
 
     async def _empty(self, lane: int) -> None:
         try:

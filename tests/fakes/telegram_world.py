@@ -175,8 +175,8 @@ class World:
         """Raises `Refusal` (400) for a number of connections out of range."""
         if not 1 <= connections <= 100:
             raise Refusal(400, "Bad Request: max_connections must be between 1 and 100")
-        old, self.updates.webhook = self.updates.webhook, None
-        if old:
+        while old := self.updates.webhook:  # again: another call may have set one while the old one closed
+            self.updates.webhook = None
             await old.close()
         if drop:
             self.updates.pending.clear()

@@ -15,7 +15,8 @@ from telegram.error import (
 )
 
 from tests.fakes.conftest import TOKEN, Clock, ids
-from tests.fakes.telegram_server import TelegramServer
+from tests.fakes.telegram_server import Slow, TelegramServer
+from tests.fakes.telegram_updates import Webhook
 
 GROUP = -100
 
@@ -208,3 +209,35 @@ async def test_polling_and_a_webhook_exclude_each_other(
     assert await ids(bot) == []
     with pytest.raises(BadRequest, match="unallowed characters"):
         await bot.set_webhook(receiver.url, secret_token="no spaces")
+
+
+async def test_a_server_that_ends_leaves_no_webhook_open(receiver: Receiver) -> None:
+    """Two calls at once, a call that is broken off, and one that is carried out while the server ends."""
+    receiver.statuses = [500] * 50
+    made: list[Webhook] = []
+
+    async def set_webhook() -> None:
+        await server.set_webhook(receiver.url, "", drop=False)
+        assert server.updates.webhook is not None
+        made.append(server.updates.webhook)
+
+    async with aiohttp.ClientSession() as client:
+        async with TelegramServer(TOKEN, retry_pause=60) as server:
+            server.user(7).says("nobody takes it")
+            await set_webhook()
+            await server.until(lambda: made[-1].tries)
+            await asyncio.gather(set_webhook(), set_webhook())
+            await server.until(lambda: made[-1].tries)
+            broken_off = asyncio.create_task(set_webhook())
+            await asyncio.sleep(0)
+            broken_off.cancel()
+            await asyncio.wait({broken_off})
+            server.fail("setWebhook", Slow(0.02))
+            url = f"{server.api_url}/bot{TOKEN}/setWebhook"
+            late = asyncio.create_task(client.post(url, data={"url": receiver.url}))
+            await server.until(lambda: server.calls)
+        await asyncio.wait({late})
+    last = server.updates.webhook
+    assert len(made) == 3
+    assert last is not None
+    assert [webhook._session.closed for webhook in (*made, last)] == [True] * 4
