@@ -17,7 +17,11 @@ def below(pid: int) -> dict[int, str]:
     """The processes that a process started, and those that these did: the command line of each."""
     found = {}
     for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in map(int, (task / "children").read_text().split()):
+        try:
+            children = (task / "children").read_text().split()
+        except FileNotFoundError:
+            continue  # a thread that has ended meanwhile
+        for child in map(int, children):
             command = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode()
             found |= {child: command} | below(child)
     return found
