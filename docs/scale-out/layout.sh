@@ -19,6 +19,9 @@ PRIMARY_PORT=${PRIMARY_PORT:-5441}
 STANDBY_PORT=${STANDBY_PORT:-5442}
 PATIENCE=${PATIENCE:-60} # seconds that a part may take to become ready
 
+# Does the process live whose number is in the file's first line?
+alive() { [[ -f $1 && $(ps -o stat= -p "$(head -n 1 "$1")") == [!Z]* ]]; }
+
 # -- PostgreSQL: two machines -----------------------------------------------------------------------
 
 # Run one of its programs; as root it refuses to work.
@@ -30,7 +33,7 @@ pg() {
 
 sql() { pg psql -qX -v ON_ERROR_STOP=1 -h 127.0.0.1 -p "$1" -U postgres -c "$2" >/dev/null; }
 
-running() { pg pg_ctl -D "$1" status >/dev/null; }
+running() { alive "$DIR/postgres/$1/postmaster.pid"; }
 
 start_server() { running "$1" || pg pg_ctl -D "$1" -w -t "$PATIENCE" -l "$1.log" -o "-p $2" start >/dev/null; }
 
@@ -79,8 +82,6 @@ promote_standby() {
 }
 
 # -- the gateways: three machines -------------------------------------------------------------------
-
-alive() { [[ -f $1 && $(ps -o stat= -p "$(<"$1")") == [!Z]* ]]; } # of the process whose number is in the file
 
 ready() { # does the gateway on this port say that it serves?
   local status

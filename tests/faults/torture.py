@@ -24,7 +24,7 @@ from tests.faults.report import report
 from tests.faults.results import KINDS, failed, note, passed, quiet, results
 
 MINUTES = 25.0 - GRACE / 60
-AT_ONCE = 4  # trials; they mostly wait
+AT_ONCE = 3  # trials; they mostly wait
 KILLS = 1000
 KILLS_A_TRIAL = 20
 SOAK = soak.Plan(hours=0.3, seed=1)
@@ -54,14 +54,18 @@ async def failpoints(deadline: float) -> None:
             with tempfile.TemporaryDirectory(prefix="lunar-") as folder:
                 try:
                     places, crashed = await run(Path(folder) / "w", f"{n}:exit")
-                except AssertionError as error:
-                    failure = str(error)[:2000]
+                except Exception as error:
+                    failure = _told(error)
             place, seconds = places[-1] if places else None, round(time.monotonic() - began)
             note("failpoints", n=n, crashed=crashed, place=place, seconds=seconds, failure=failure)
             if not crashed:
                 through = n if through is None else min(through, n)
 
     await asyncio.gather(*(work() for _ in range(AT_ONCE)))
+
+
+def _told(error: Exception) -> str:
+    return (str(error) if isinstance(error, AssertionError) else repr(error))[:2000]
 
 
 def _through() -> int | None:
@@ -79,15 +83,19 @@ async def kills(deadline: float) -> None:
     again = [line["seed"] for line in failed("kills")]
     known = {line["seed"] for line in results("kills")}
     seeds = iter([*again, *(seed for seed in range(100_000) if seed not in known)])
-    while not _kills_over() and time.monotonic() < deadline:
-        trial, began = Killing(seed=next(seeds), kills=KILLS_A_TRIAL), time.monotonic()
-        members: dict[str, Any] = {}
-        with tempfile.TemporaryDirectory(prefix="lunar-") as folder:
-            try:
-                members = (await killed(Path(folder) / "w", trial))._asdict()
-            except AssertionError as error:
-                members = {"failure": str(error)[:2000]}
-        note("kills", **trial._asdict(), **members, seconds=round(time.monotonic() - began))
+
+    async def work() -> None:
+        while not _kills_over() and time.monotonic() < deadline:
+            trial, began = Killing(seed=next(seeds), kills=KILLS_A_TRIAL), time.monotonic()
+            members: dict[str, Any] = {}
+            with tempfile.TemporaryDirectory(prefix="lunar-") as folder:
+                try:
+                    members = (await killed(Path(folder) / "w", trial))._asdict()
+                except Exception as error:
+                    members = {"failure": _told(error)}
+            note("kills", **trial._asdict(), **members, seconds=round(time.monotonic() - began))
+
+    await asyncio.gather(*(work() for _ in range(AT_ONCE)))
 
 
 def _kills_over() -> bool:

@@ -49,8 +49,8 @@ async def test_what_only_the_primary_has_is_seen_by_nobody(
     with pytest.raises(StorageError):
         await ours.append(SESSION, [User(content="the primary alone has this", id="m2")])
     assert await _texts(others) == ["both have this"]
-    standby.cont()
     cursor = await others.end(SESSION)
+    standby.cont()
     async with asyncio.timeout(30):
         while await _texts(others) != ["both have this", "the primary alone has this"]:  # noqa: ASYNC110 - its row
             await asyncio.sleep(0.05)
