@@ -49,8 +49,11 @@ class Connected:
         self._runner = asyncio.Runner()
         try:
             self.run(self._open())
-        except StoreUnfit as error:
-            raise StorageError(str(error)) from error
+        except BaseException as error:
+            self.close()
+            if isinstance(error, StoreUnfit):
+                raise StorageError(str(error)) from error
+            raise
 
     async def _open(self) -> None:
         await self.database.open()
