@@ -25,6 +25,7 @@ from tests.faults.results import KINDS, failed, note, passed, quiet, results
 
 MINUTES = 25.0 - GRACE / 60
 AT_ONCE = 3  # trials; they mostly wait
+IN_A_ROW = 5  # runs that pass through, after which no place is left
 KILLS = 1000
 KILLS_A_TRIAL = 20
 SOAK = soak.Plan(hours=0.3, seed=1)
@@ -40,14 +41,12 @@ class Part(NamedTuple):
 
 async def failpoints(deadline: float) -> None:
     """Every place, n = 1, 2, 3 …, until a run passes through."""
-    through = _through()
     done = {line["n"] for line in passed("failpoints")}
     numbers = iter(n for n in range(1, 100_000) if n not in done)
 
     async def work() -> None:
-        nonlocal through
         for n in numbers:
-            if time.monotonic() > deadline or (through is not None and n > through):
+            if time.monotonic() > deadline or n > (_through() or n):
                 return
             places: list[str] = []
             crashed, failure, began = True, None, time.monotonic()
@@ -58,8 +57,6 @@ async def failpoints(deadline: float) -> None:
                     failure = _told(error)
             place, seconds = places[-1] if places else None, round(time.monotonic() - began)
             note("failpoints", n=n, crashed=crashed, place=place, seconds=seconds, failure=failure)
-            if not crashed:
-                through = n if through is None else min(through, n)
 
     await asyncio.gather(*(work() for _ in range(AT_ONCE)))
 
@@ -69,8 +66,9 @@ def _told(error: Exception) -> str:
 
 
 def _through() -> int | None:
-    """The first number that no place had: the run passed through."""
-    return min((line["n"] for line in passed("failpoints") if not line["crashed"]), default=None)
+    """The first number that no place had, nor the next ones: one run has some places more than another."""
+    whole = {line["n"] for line in passed("failpoints") if not line["crashed"]}
+    return min((n for n in whole if whole.issuperset(range(n, n + IN_A_ROW))), default=None)
 
 
 def _failpoints_over() -> bool:
