@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from gateway.agent.endpoint import Limits
 from gateway.agent.model_errors import BrokenReply, GarbledReply, ModelError
+from gateway.agent.pace import Pace
 from gateway.agent.reply import Finish
 from gateway.agent.stream import Decoder
 
@@ -32,6 +33,7 @@ class Answer:
         limits: Limits,
         first_by: float,
         failures: Failures,
+        pace: Pace,
         *,
         keep_reasoning: bool = False,
     ) -> None:
@@ -39,6 +41,7 @@ class Answer:
         self._limits = limits
         self._deadline = first_by
         self._failures = failures
+        self._pace = pace
         self._decoder = Decoder(limits.line, keep_reasoning=keep_reasoning)
         self._ended = False  # the bytes have ended, or failed
         self._failure: ModelError | None = None
@@ -60,11 +63,14 @@ class Answer:
             self._ended = True
             return decoder.end()
         text = decoder.feed(data)
+        now = asyncio.get_running_loop().time()
         # Only chunks count as progress: some proxies send ": ping" for ever.
         if decoder.chunks > before:
             limits = self._limits
             patience = limits.after_finish if decoder.finished else limits.between_chunks
-            self._deadline = asyncio.get_running_loop().time() + patience
+            self._deadline = now + patience
+        if text and not decoder.finished:
+            self._pace.shown(now)
         return text
 
     def broken(self) -> ModelError | None:

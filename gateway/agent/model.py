@@ -33,6 +33,7 @@ from gateway.agent.model_errors import (
     ModelUnreachable,
 )
 from gateway.agent.optional_parameters import refused_parameter
+from gateway.agent.pace import Pace, connection_of
 from gateway.agent.refusals import Refusal, retry_after, understood
 from gateway.agent.reply import Asked, Call, Finish, Text
 from gateway.agent.retries import Retries
@@ -187,8 +188,11 @@ class Model:
         first_by = min(asyncio.get_running_loop().time() + limits.first_chunk, ends)
         response = await self._sent(request, first_by)
         reads = response.http_response.aiter_bytes()
+        pace = Pace(connection_of(response.http_response.stream))
         try:
-            answer = Answer(reads, limits, first_by, self._failures, keep_reasoning=self._keep_reasoning)
+            answer = Answer(
+                reads, limits, first_by, self._failures, pace, keep_reasoning=self._keep_reasoning
+            )
             yield answer
             await answer.drain()
         finally:
