@@ -1,4 +1,4 @@
-"""What has to be done every few seconds: a store that failed is tried again, idle lanes are let go of."""
+"""What has to be done every few seconds: try a store that failed, let go of idle lanes, collect garbage."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Callable
 import structlog
 
 from gateway import counters
+from gateway.collector import Collector
 from gateway.router import Router
 from session.protocols import TranscriptStore
 
@@ -30,6 +31,7 @@ class Caretaker:
     async def run(self) -> None:
         """Go on until cancelled."""
         swept, clock = time.monotonic(), asyncio.get_running_loop().time
+        collector = Collector()
         while True:
             self._tell()
             due = clock() + _SECONDS
@@ -38,6 +40,7 @@ class Caretaker:
             if self._store.fault:
                 await self._store.probe()
             self._report()
+            collector.look()
             if time.monotonic() - swept > _SWEEP_SECONDS:
                 swept = time.monotonic()
                 await self._router.sweep()

@@ -10,7 +10,7 @@ import sys
 
 import uvloop
 
-from gateway import banner, config_file, log, systemd
+from gateway import banner, collector, config_file, log, systemd
 from gateway.config_file import Loaded
 from gateway.config_problem import located
 from gateway.daemon import Daemon
@@ -38,6 +38,7 @@ def main(config: str | None, verbose: bool) -> int:
             failure = error
 
     gc.freeze()  # what was loaded so far stays: no later pass of the collector need look at it
+    collector.keep_off()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(life())
     if isinstance(failure, ConfigError):

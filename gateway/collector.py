@@ -1,0 +1,45 @@
+"""When the garbage collector looks at everything there is: while nobody waits for anything.
+
+With some hundred sessions at work one such pass holds the event loop up for 50 ms and more. The passes over
+what is young take a millisecond, and go on as ever.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable
+
+_NEVER = 1 << 30
+_DUE = 10  # passes over the young ones after which one over everything is due, as the interpreter has it
+_AT_LAST = 200  # passes after which it is made however busy the gateway is: garbage must not pile up for ever
+_QUIET = 0.05  # share of one CPU; below that, hardly anything is going on
+
+
+def keep_off() -> None:
+    """From now on only `Collector` has everything looked at."""
+    young, middle, _ = gc.get_threshold()
+    gc.set_threshold(young, middle, _NEVER)
+
+
+class Collector:
+    """To be asked every few seconds; `clock` and `used` give seconds, of the wall clock and of the CPU."""
+
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        used: Callable[[], float] = time.process_time,
+    ) -> None:
+        self._clock = clock
+        self._used = used
+        self._before = clock(), used()
+
+    def look(self) -> bool:
+        """Look at everything where that is due and in nobody's way; whether it was done."""
+        then, spent = self._before
+        self._before = now, used = self._clock(), self._used()
+        quiet = used - spent < _QUIET * (now - then)
+        if gc.get_count()[2] < (_DUE if quiet else _AT_LAST):
+            return False
+        gc.collect()
+        return True
