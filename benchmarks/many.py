@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -22,14 +24,19 @@ from session.ids import SessionId
 FEW, MANY, QUICK_MANY = 100, 100_000, 10_000
 ASKED = 200
 APPENDS = "/queue each"
+_TWO_DAYS = 2 * 24 * 3600.0
 
 
 def _fill(directory: Path, sessions: int) -> None:
+    """So many sessions, to which nobody wrote since the day before yesterday: what was used today is few."""
     (directory / "sessions").mkdir(parents=True)
+    written = time.time() - _TWO_DAYS
     for number in range(sessions):
         session = SessionId(f"agent:main:cli:s{number}")
         header = encode(System(name="session", content=session, format=1))
-        (directory / "sessions" / ids.file_name(session)).write_bytes(header)
+        path = directory / "sessions" / ids.file_name(session)
+        path.write_bytes(header)
+        os.utime(path, (written, written))
 
 
 async def _ask(path: Path, text: str, times: int, prefix: str) -> None:

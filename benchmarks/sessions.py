@@ -16,7 +16,7 @@ from benchmarks.turns import converse
 from session import events, ids
 from session.events import Assistant, System, User
 
-SHORT, LONG, LONGEST = 10, 10_000, 1_000_000
+SHORT, LENGTHS, QUICK_LENGTHS = 10, (10_000, 1_000_000), (10_000,)
 TURNS, QUICK_TURNS = 100, 40
 # As many earlier messages in all; a summary now and then would make turns uneven.
 HISTORY = {"LUNAR_AGENTS__MAIN__HISTORY_TURNS": "6", "LUNAR_AGENTS__MAIN__SUMMARIES": "false"}
@@ -52,7 +52,7 @@ def _turn(daemon: Gateway, name: str, turns: int) -> Callable[[], float]:
 def run(*, quick: bool) -> list[Row]:
     """Measure, in turns with the short session."""
     turns, rows = QUICK_TURNS if quick else TURNS, []
-    lengths = (LONG, LONGEST // 10 if quick else LONGEST)
+    lengths = QUICK_LENGTHS if quick else LENGTHS
     with tempfile.TemporaryDirectory(prefix="lunar-bench-") as temporary:
         directory = Path(temporary)
         for length in (SHORT, *lengths):

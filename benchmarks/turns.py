@@ -16,7 +16,7 @@ from benchmarks.pairs import Pairs, paired
 from benchmarks.process import Gateway, cpu, gateway, model_server, resident
 from benchmarks.table import Row, milliseconds, row
 
-SESSIONS, TURNS = 50, 10
+SESSIONS, TURNS, QUICK_TURNS = 50, 10, 5
 # The model echoes: of a whole conversation, thousands of chunks that no real summary has.
 PLAIN = {"LUNAR_AGENTS__MAIN__SUMMARIES": "false"}
 
@@ -48,13 +48,13 @@ async def _load(path: Path, prefix: str, sessions: int, turns: int) -> list[floa
     return [latency for latencies in each for latency in latencies]
 
 
-def _turns(daemon: Gateway) -> Callable[[], Cost]:
+def _turns(daemon: Gateway, turns: int) -> Callable[[], Cost]:
     """A function that has 50 sessions talk, new ones each time; what a turn cost."""
-    rounds, total = count(), SESSIONS * TURNS
+    rounds, total = count(), SESSIONS * turns
 
     def load() -> Cost:
         used, began = cpu(daemon.pid), time.perf_counter()
-        asyncio.run(_load(daemon.socket, f"r{next(rounds)}-", SESSIONS, TURNS))
+        asyncio.run(_load(daemon.socket, f"r{next(rounds)}-", SESSIONS, turns))
         return Cost((time.perf_counter() - began) / total, (cpu(daemon.pid) - used) / total)
 
     return load
@@ -69,9 +69,10 @@ def _rate(pairs: Pairs) -> Row:
 
 def run(*, quick: bool) -> list[Row]:
     """Measure."""
+    turns = QUICK_TURNS if quick else TURNS
     spent: dict[str, list[Cost]] = {"mine": [], "floor": []}
     with model_server() as url, bare_calls(url) as call, gateway(url, **PLAIN) as daemon:
-        load = _turns(daemon)
+        load = _turns(daemon, turns)
 
         def kept(name: str, cost: Cost) -> float:
             spent[name].append(cost)
@@ -79,11 +80,11 @@ def run(*, quick: bool) -> list[Row]:
 
         walls = paired(
             lambda: kept("mine", load()),
-            lambda: kept("floor", call(SESSIONS * TURNS, SESSIONS)),
+            lambda: kept("floor", call(SESSIONS * turns, SESSIONS)),
             quick=quick,
         )
         single = asyncio.run(_load(daemon.socket, "one", 1, 100 if quick else 1000))
-        turns, memory = len(spent["mine"]) * SESSIONS * TURNS + len(single), resident(daemon.pid)
+        had, memory = len(spent["mine"]) * SESSIONS * turns + len(single), resident(daemon.pid)
     cpus = Pairs(*([cost.cpu for cost in spent[name][1:]] for name in ("mine", "floor")))
     cuts = quantiles(single, n=100)
     return [
@@ -91,5 +92,5 @@ def run(*, quick: bool) -> list[Row]:
         row("CPU a turn (floor: a call)", cpus, milliseconds, "≤ 1.7"),
         Row("one turn alone, p50", milliseconds(cuts[49]), aim="≤ 5 ms"),
         Row("one turn alone, p99", milliseconds(cuts[98]), aim="≤ 15 ms"),
-        Row(f"memory after {turns:,} turns", f"{memory:.0f} MiB"),
+        Row(f"memory after {had:,} turns", f"{memory:.0f} MiB"),
     ]
