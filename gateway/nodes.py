@@ -25,6 +25,7 @@ log = structlog.get_logger(__name__)
 _LOOK_SECONDS = 5.0  # between two looks at who lives
 _AT_ONCE = 64  # abandoned sessions that are taken over at a time, less the turns that run here
 _AGAIN = 0.5  # seconds until a transcript that cannot be read is tried again
+_ELSEWHERE = 10.0  # seconds until a session that this node is not made for is offered to the others
 
 
 class Nodes:
@@ -104,11 +105,14 @@ class Nodes:
                 try:
                     await self._own(await self._router.lane(session))
                 except Refused as refused:
-                    if refused.code != "storage_unavailable":
-                        log.warning("an open session is left alone", session=session, reason=refused.public)
-                        return
-                    await asyncio.sleep(_AGAIN)
-                    continue
+                    if refused.code == "storage_unavailable":
+                        await asyncio.sleep(_AGAIN)
+                        continue
+                    log.warning("an open session is left to others", session=session, reason=refused.public)
+                    await asyncio.sleep(_ELSEWHERE)  # they may be no better, and give it back
+                    await self.store.release(session)
+                    self._tell(None, notices.Released(session))
+                    return
                 if not self._waking[session]:
                     return
         finally:

@@ -267,7 +267,9 @@ class Desks:
 
     async def _claimed(self, session: SessionId) -> Row | None:
         try:
-            return await self._leases.claim(session)
+            # Where something is in doubt, it must not come late under the number that holds from now on.
+            row = await self._leases.make_sure(session)
+            return row if self._leases.holds(session) else await self._leases.claim(session)
         except StorageError:
             self._doubt(session)
             raise

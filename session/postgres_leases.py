@@ -78,14 +78,17 @@ class Leases:
             self.drop(desk)
         return row if row is not None and row["head"] is not None else None
 
-    async def make_sure(self, session: SessionId) -> None:
+    async def make_sure(self, session: SessionId) -> Row | None:
         """Let nothing be under way any more of which the outcome is not known; raises `StorageError`.
 
         Whatever still holds the session's row is waited for; what comes later by the old number is refused.
+        Where there was no doubt, nothing is asked; otherwise it returns what `claim` does.
         """
-        if (desk := self._desks.get(session)) is not None and desk.unsure:
-            await self.claim(session, renew=True)
-            desk.unsure = False
+        if (desk := self._desks.get(session)) is None or not desk.unsure:
+            return None
+        row = await self.claim(session, renew=True)
+        desk.unsure = False
+        return row
 
     async def settle(self, session: SessionId) -> None:
         """Nothing is open, and nothing came that is not known here."""

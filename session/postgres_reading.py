@@ -59,7 +59,7 @@ class Place(NamedTuple):
             place = cls(int(seq, 16), tag)
         except ValueError:
             raise BadCursor(f"{cursor!r} is not a cursor") from None
-        if str(place) != cursor or not 0 <= place.seq <= _END:
+        if str(place) != cursor or not 1 <= place.seq <= _END:
             raise BadCursor(f"{cursor!r} is not a cursor")
         return place
 

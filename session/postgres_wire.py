@@ -41,6 +41,7 @@ class Wire:
         self._database = database
         self._name = name
         self._connection: Connection | None = None
+        self._process = 0  # the server's, behind it: our own notices come back from there
         self._waiting: deque[tuple[str, str]] = deque()
         self._overrun = False
         self._due = asyncio.Event()  # something waits, or a beat is wanted now
@@ -92,6 +93,7 @@ class Wire:
         """Listen; returns whether the server's history may be another one than before."""
         # What is lost here is said again, or is found out: no commit waits for the disk.
         self._connection = connection = await self._database.connect(_ANSWER, synchronous_commit="off")
+        self._process = connection.get_server_pid()
         connection.add_termination_listener(lambda _: self._due.set())
         await connection.add_listener(_EVERYBODY, self._receive)
         if self.node:
@@ -177,8 +179,8 @@ class Wire:
         self._due.set()
 
     def _receive(self, connection: Any, pid: int, channel: str, payload: object) -> None:
-        if pid == connection.get_server_pid():
-            return
+        if pid == self._process or connection is not self._connection:
+            return  # what an old one still had says nothing that `back` does not
         node, kind, text = str(payload).split(" ", 2)
         self.heard(int(node, 16), kind, text)
 

@@ -5,9 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from session.events import System, User
+from session.ids import SessionId
 from tests.conftest import Daemons
+from tests.fakes.gateway import Gateway
 from tests.fakes.openai_server import CallTools, OpenAIServer, Say, Stall
 from tests.fakes.postgres_server import shared
+from tests.fakes.processes import until
 from tests.gateway.nodes_stage import LOCAL, LONG, Pair, cursors, said, text, turns
 
 
@@ -159,3 +163,29 @@ async def test_a_session_is_deleted_from_the_other_node(pair: Pair, openai: Open
     await there.ask("Hello again", "m1")
     assert (await here.closed("m1"))["content"] == "echo: Hello again"
     assert len(await pair.closing("m1")) == 1
+
+
+async def test_a_session_of_an_agent_that_is_unknown_here_is_left_to_others(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LUNAR_TEST_STORE", "postgres")
+    monkeypatch.setattr("gateway.nodes._ELSEWHERE", 0.01)
+    session = SessionId("agent:of_another_node:cli:local")
+    async with Gateway(folder) as gateway:
+        assert gateway.nodes
+        store = gateway.nodes.store
+        await store.append(session, [User(content="Hello", id="m1")])
+        assert store.holds(session)
+        store.woken(session)
+        await until(lambda: not store.holds(session))
+
+
+async def test_a_command_that_two_nodes_were_told_has_one_effect(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LUNAR_TEST_STORE", "postgres")
+    async with Gateway(folder) as gateway:
+        lane = await gateway.lane()
+        first = await lane.record([System(name="reset", id="c1")])
+        assert await lane.record([System(name="reset", id="c1")]) == first
+        assert sum(b'"c1"' in line for line in gateway.lines()) == 1

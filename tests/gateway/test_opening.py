@@ -23,6 +23,14 @@ async def test_a_start_ends_where_only_a_person_can_help(daemons: Daemons, url: 
     assert "wr0ng" not in line
 
 
+async def test_what_endangers_the_stored_is_told(daemons: Daemons) -> None:
+    server = await asyncio.to_thread(shared)  # which does not wait for the disk
+    async with daemons(LUNAR_STORE__URL=await asyncio.to_thread(server.database)) as daemon:
+        told = [entry["warning"] for entry in daemon.log if entry["level"] == "warning"]
+        settings = [text.partition(": ")[2].partition(" is ")[0] for text in told]
+        assert settings == ["fsync", "full_page_writes"]
+
+
 async def test_two_daemons_on_one_folder_are_one_too_many(daemons: Daemons) -> None:
     server = await asyncio.to_thread(shared)
     daemon = daemons(LUNAR_STORE__URL=await asyncio.to_thread(server.database))

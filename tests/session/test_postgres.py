@@ -154,6 +154,8 @@ async def test_who_begins_with_an_old_cursor_gets_what_came_since(pair: Pair) ->
     assert heard.texts == ["2"]
     with pytest.raises(BadCursor):
         a.store.follow(HERE, "nonsense", lambda records: None, lambda: None)
+    with pytest.raises(BadCursor):
+        await a.store.after(THERE, "0.00000000", 9)  # nobody was ever given it
 
 
 # -- messages --------------------------------------------------------------------------------------

@@ -134,6 +134,20 @@ async def test_what_was_sent_before_and_comes_late_is_refused(url: str, tmp_path
         assert texts(await node.store.after(HERE, None, 9)) == ["text of m0", "instead"]
 
 
+async def test_whoever_claims_in_doubt_keeps_out_what_comes_late(node: Node) -> None:
+    await node.store.append(HERE, [user("m0")])
+    desk = node.store._leases.desk(HERE)
+    old, desk.unsure = desk.epoch, True
+    assert await node.store.claim(HERE)
+    assert not desk.unsure
+    desk.epoch, new = old, desk.epoch
+    with pytest.raises(LeaseLost):
+        await node.store.append(HERE, [note("late")], leased=True)
+    assert await node.store.claim(HERE)
+    assert node.store._leases.desk(HERE).epoch == new
+    assert texts(await node.store.after(HERE, None, 9)) == ["text of m0"]
+
+
 async def test_a_lease_that_came_with_a_lost_answer_is_known_in_the_end(url: str, tmp_path: Path) -> None:
     """A first message whose answer is lost makes its node the owner: somebody there must answer it."""
     async with Proxy(shared().port) as proxy, nodes(through(url, proxy), tmp_path, "a") as [node]:

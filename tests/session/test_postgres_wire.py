@@ -90,6 +90,20 @@ async def test_connections_that_are_cut_are_made_anew(pair: Pair, url: str) -> N
     assert await a.store.append(HERE, [note("n")], leased=True)  # nobody was away for long
 
 
+async def test_what_a_lost_connection_still_had_is_let_go(pair: Pair) -> None:
+    """The library hands notices over in the loop's next round: by then the connection may be no more."""
+    a, b = pair
+    wire = a.store._wire
+    old = wire._connection
+    assert old is not None
+    old.terminate()
+    await until(lambda: a.lost)
+    wire._receive(old, 1, "lunar_all", "1 notice late")
+    b.store.notify(a.store.node, "after")
+    await until(lambda: a.heard)
+    assert a.heard == [(b.store.node, "after")]
+
+
 async def test_everything_returns_when_the_server_does(tmp_path: Path) -> None:
     server = PostgresServer(durable=True).start()
     try:
