@@ -2,7 +2,8 @@
 # Three gateways behind nginx, over a PostgreSQL with a synchronous standby: on this machine, below the folder DIR.
 #
 #   layout.sh up DIR        start everything that does not run; ready when the command returns
-#   layout.sh promote DIR   the primary is gone: the standby takes its place
+#   layout.sh promote DIR   the primary is gone: the standby takes its place, for good
+#   layout.sh rejoin DIR    make the server that was replaced the standby of the one that replaced it
 #   layout.sh down DIR      stop everything; the data stays, and `up` goes on with it
 #
 # On machines of their own each part below belongs to one of them, and the addresses are theirs. There systemd
@@ -15,12 +16,14 @@ LUNAR=${LUNAR:-lunar}
 PG_BIN=${PG_BIN:-$(dirname "$(ls /usr/lib/postgresql/*/bin/postgres | sort -V | tail -n 1)")}
 NGINX_PORT=${NGINX_PORT:-8480}
 NODE_PORTS=(${NODE_PORTS:-8421 8422 8423})
-PRIMARY_PORT=${PRIMARY_PORT:-5441}
-STANDBY_PORT=${STANDBY_PORT:-5442}
+DB1_PORT=${DB1_PORT:-5441}
+DB2_PORT=${DB2_PORT:-5442}
 PATIENCE=${PATIENCE:-60} # seconds that a part may take to become ready
 
 # Does the process live whose number is in the file's first line?
 alive() { [[ -f $1 && $(ps -o stat= -p "$(head -n 1 "$1")") == [!Z]* ]]; }
+
+die() { echo "layout.sh: $*" >&2 && exit 1; }
 
 # -- PostgreSQL: two machines -----------------------------------------------------------------------
 
@@ -31,23 +34,32 @@ pg() {
   (cd "$DIR/postgres" && PGPASSWORD=$(<password) exec "${as[@]}" "$PG_BIN/$1" "${@:2}")
 }
 
-sql() { pg psql -qX -v ON_ERROR_STOP=1 -h 127.0.0.1 -p "$1" -U postgres -c "$2" >/dev/null; }
+# Which of the two is the primary is written down, and changed by `promote` alone. The other one is only ever
+# started as a standby: two primaries are two histories.
+primary() { cat "$DIR/postgres/primary"; }
+standby() { [[ $(primary) == db1 ]] && echo db2 || echo db1; }
+port() { [[ $1 == db1 ]] && echo "$DB1_PORT" || echo "$DB2_PORT"; }
+is_standby() { [[ -f $DIR/postgres/$1/standby.signal ]]; }
+
+sql() { pg psql -qX -v ON_ERROR_STOP=1 -h 127.0.0.1 -p "$(port "$(primary)")" -U postgres -c "$1" >/dev/null; }
 
 running() { alive "$DIR/postgres/$1/postmaster.pid"; }
 
-start_server() { running "$1" || pg pg_ctl -D "$1" -w -t "$PATIENCE" -l "$1.log" -o "-p $2" start >/dev/null; }
+start_server() {
+  running "$1" || pg pg_ctl -D "$1" -w -t "$PATIENCE" -l "$1.log" -o "-p $(port "$1")" start >/dev/null
+}
 
 prepare_postgres() {
   [[ -d $DIR/postgres ]] && return
   mkdir "$DIR/postgres"
   od -An -tx1 -N24 /dev/urandom | tr -d ' \n' >"$DIR/postgres/password"
+  echo db1 >"$DIR/postgres/primary"
   ((EUID)) || { chmod go+x "$DIR" && chown -R postgres: "$DIR/postgres"; }
 }
 
-start_primary() {
-  [[ -d $DIR/postgres/primary ]] || {
-    pg initdb -D primary -U postgres --encoding=UTF8 --auth=scram-sha-256 --pwfile=password >/dev/null
-    cat >>"$DIR/postgres/primary/postgresql.conf" <<SETTINGS
+make_primary() {
+  pg initdb -D "$1" -U postgres --encoding=UTF8 --auth=scram-sha-256 --pwfile=password >/dev/null
+  cat >>"$DIR/postgres/$1/postgresql.conf" <<SETTINGS
 listen_addresses = '127.0.0.1'
 unix_socket_directories = ''
 wal_log_hints = on                  # pg_rewind can make a standby of a primary that was replaced
@@ -57,28 +69,61 @@ tcp_keepalives_idle = 10            # a gateway whose machine is gone does not k
 tcp_keepalives_interval = 5
 tcp_keepalives_count = 3
 SETTINGS
-  }
-  start_server primary "$PRIMARY_PORT"
+  start_server "$1"
+  sql "create role lunar login password '$(<"$DIR/postgres/password")'"
+  sql "create database lunar owner lunar"
+}
+
+start_primary() {
+  local name
+  name=$(primary)
+  [[ -d $DIR/postgres/$name ]] || make_primary "$name"
+  start_server "$name"
+  is_standby "$name" || return 0
+  pg pg_ctl -D "$name" -w -t "$PATIENCE" promote >/dev/null
+  # Until a new standby is there, the one server acknowledges alone.
+  sql "alter system reset synchronous_standby_names"
+  sql "select pg_reload_conf()"
+}
+
+make_standby() { # a copy of the primary, and a slot there that keeps what it has not got yet
+  local from
+  from="host=127.0.0.1 port=$(port "$(primary)") user=postgres application_name=$1"
+  sql "select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = '$1'"
+  pg pg_basebackup -D "$1" -R -C -S "$1" -c fast -d "$from password=$(<"$DIR/postgres/password")"
 }
 
 start_standby() {
-  [[ -d $DIR/postgres/standby ]] || {
-    local from="host=127.0.0.1 port=$PRIMARY_PORT user=postgres application_name=standby"
-    pg pg_basebackup -D standby -R -C -S standby -c fast -d "$from password=$(<"$DIR/postgres/password")"
-    sql "$PRIMARY_PORT" "create role lunar login password '$(<"$DIR/postgres/password")'"
-    sql "$PRIMARY_PORT" "create database lunar owner lunar"
+  local name
+  name=$(standby)
+  [[ -d $DIR/postgres/$name ]] || make_standby "$name"
+  is_standby "$name" || {
+    echo "$name was replaced, and is not started; to make it the standby: layout.sh rejoin $DIR" >&2
+    return
   }
-  start_server standby "$STANDBY_PORT"
+  start_server "$name"
   # Only now: with a name and nobody behind it no statement would ever be acknowledged.
-  sql "$PRIMARY_PORT" "alter system set synchronous_standby_names = 'FIRST 1 (standby)'"
-  sql "$PRIMARY_PORT" "select pg_reload_conf()"
+  sql "alter system set synchronous_standby_names = 'FIRST 1 ($name)'"
+  sql "select pg_reload_conf()"
 }
 
 promote_standby() {
-  pg pg_ctl -D standby -w -t "$PATIENCE" promote >/dev/null
-  # A new standby gets a new slot and its name here; until then the one server acknowledges alone.
-  sql "$STANDBY_PORT" "alter system reset synchronous_standby_names"
-  sql "$STANDBY_PORT" "select pg_reload_conf()"
+  local name
+  name=$(standby)
+  is_standby "$name" || die "$name is no standby"
+  # On machines of their own nobody can see this from here: cut the power of the old one, or its network.
+  ! running "$(primary)" || die "the primary, $(primary), runs; stop it first"
+  echo "$name" >"$DIR/postgres/primary"
+  start_primary
+}
+
+rejoin_standby() {
+  local name
+  name=$(standby)
+  ! is_standby "$name" && ! running "$name" || die "$name was not replaced, or it still runs"
+  rm -rf "$DIR/postgres/$name.replaced"
+  mv "$DIR/postgres/$name" "$DIR/postgres/$name.replaced" # what only it has was never acknowledged
+  start_standby
 }
 
 # -- the gateways: three machines -------------------------------------------------------------------
@@ -95,7 +140,7 @@ ready() { # does the gateway on this port say that it serves?
 start_node() {
   local name=node$1 port=${NODE_PORTS[$1]}
   alive "$DIR/$name.pid" && return
-  local servers=127.0.0.1:$PRIMARY_PORT,127.0.0.1:$STANDBY_PORT
+  local servers=127.0.0.1:$DB1_PORT,127.0.0.1:$DB2_PORT
   mkdir -p "$DIR/$name"
   LUNAR_STORE_URL="postgresql://lunar:$(<"$DIR/postgres/password")@$servers/lunar?target_session_attrs=read-write" \
     LUNAR_STORE__NODE=$name LUNAR_DATA_DIR=$DIR/$name LUNAR_HTTP__PORT=$port \
@@ -200,7 +245,7 @@ down() {
   end "$DIR/nginx.pid"
   local node server
   for node in "${!NODE_PORTS[@]}"; do end "$DIR/node$node.pid"; done
-  for server in primary standby; do
+  for server in "$(primary)" "$(standby)"; do
     if running "$server"; then pg pg_ctl -D "$server" -w -m fast stop >/dev/null; fi
   done
 }
@@ -210,6 +255,7 @@ DIR=$(mkdir -p "$2" && cd "$2" && pwd)
 case $1 in
   up) up ;;
   promote) promote_standby ;;
+  rejoin) rejoin_standby ;;
   down) down ;;
   *) sed -n 's/^#   //p' "$0" >&2; exit 64 ;;
 esac

@@ -39,7 +39,7 @@ class Layout:
 
     def __init__(self, folder: Path, model: OpenAIServer) -> None:
         self.folder = folder / "layout"
-        nginx, primary, standby, *nodes = free_ports(3 + NODES)
+        nginx, db1, db2, *nodes = free_ports(3 + NODES)
         self.port = int(nginx)
         self._environment = {
             "PATH": os.environ["PATH"],
@@ -48,14 +48,15 @@ class Layout:
             "PG_BIN": str(postgres_server.binaries()),
             "NGINX_PORT": nginx,
             "NODE_PORTS": " ".join(nodes),
-            "PRIMARY_PORT": primary,
-            "STANDBY_PORT": standby,
+            "DB1_PORT": db1,
+            "DB2_PORT": db2,
             "LUNAR_MODEL__BASE_URL": model.base_url,
             "LUNAR_MODEL__NAME": "fake-1",
             "LUNAR_MODEL__API_KEY": "sk-test-0123456789abcdef",
         }
 
-    async def run(self, verb: str) -> None:
+    async def run(self, verb: str, *, fails: bool = False) -> str:
+        """What it wrote so far, all verbs of it."""
         told = self.folder.parent / "told"  # a pipe would stay open: what it starts goes on
         with told.open("ab") as log:
             process = await asyncio.create_subprocess_exec(
@@ -64,7 +65,13 @@ class Layout:
             )  # fmt: skip
         async with asyncio.timeout(120):
             code = await process.wait()
-        assert code == 0, told.read_text()
+        assert bool(code) == fails, told.read_text()
+        return told.read_text()
+
+    def runs(self, server: str) -> bool:
+        """Whether a PostgreSQL says that it does."""
+        told = self.folder / "postgres" / server / "postmaster.pid"  # it stays where one was killed
+        return told.exists() and not gone(int(told.read_bytes().split()[0]))
 
     async def kill(self, *files: str) -> None:
         """kill -9 of the processes whose numbers are in these files (first line)."""
@@ -123,17 +130,29 @@ class Visitor:
 
 async def test_people_are_served_while_its_machines_die(layout: Layout, openai: OpenAIServer) -> None:
     visitors = [Visitor(layout) for _ in range(NODES * 2)]
+    said: list[str] = []
 
     async def everybody(id: str) -> None:
+        said.append(id)
         await asyncio.gather(*(visitor.ask(id, "hello") for visitor in visitors))
 
     await everybody("before")
     await layout.kill("node0.pid")
     await everybody("without-a-node")
     await layout.run("up")
-    await layout.kill("postgres/primary/postmaster.pid")
+    assert "the primary, db1, runs" in await layout.run("promote", fails=True)
+    await layout.kill("postgres/db1/postmaster.pid")
     await layout.run("promote")
     await everybody("without-the-primary")
+    await layout.run("down")
+    assert "db1 was replaced, and is not started" in await layout.run("up")
+    assert (layout.runs("db1"), layout.runs("db2")) == (False, True)
+    await everybody("without-a-standby")
+    await layout.run("rejoin")
+    await everybody("with-a-standby")
+    await layout.kill("postgres/db2/postmaster.pid")
+    await layout.run("promote")
+    await everybody("back-on-the-first")
     for visitor in visitors:
-        assert visitor.answers == ["before", "without-a-node", "without-the-primary"]
-    assert len(openai.requests) >= len(visitors) * 3
+        assert visitor.answers == said
+    assert len(openai.requests) >= len(visitors) * len(said)

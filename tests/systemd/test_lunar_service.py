@@ -67,6 +67,15 @@ async def test_secrets_are_credentials_of_a_user_that_exists_only_now(gateway: G
     assert modes.split() == ["700", "700"]
 
 
+async def test_the_address_of_a_database_is_a_credential_too(gateway: Gateway) -> None:
+    secret = "canary-of-the-database"
+    url = f"mysql://lunar:{secret}@127.0.0.1/lunar\n"  # no driver is installed here: it is read, and refused
+    gateway.write("/etc/credstore/lunar.lunar_store_url", url, 0o600)
+    await gateway.run("systemctl", "restart", SERVICE, check=False)
+    await gateway.written("lunar_store_url (store.url): must begin with postgresql://")
+    assert secret not in gateway.journal()
+
+
 def gateway_key(gateway: Gateway) -> str:
     return gateway._model.requests[-1].headers["authorization"]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.config import Config
+from gateway.config_secrets import CREDENTIALS
 from tests.requirement import program
 
 UNITS = Path(__file__).parents[2] / "systemd"
@@ -54,6 +55,16 @@ def test_it_is_restarted_unless_that_is_of_no_use(path: Path) -> None:
     assert service["Unit"]["StartLimitIntervalSec"] == "0"
     assert service["Unit"]["OnFailure"] == "lunar-failed.target"
     assert seconds(service["Service"]["TimeoutStopSec"]) > Config().drain.total_seconds() + 20
+
+
+def test_every_secret_that_has_a_name_of_its_own_is_taken_as_a_credential() -> None:
+    secrets = set(CREDENTIALS) - {"openai_base_url"}  # an address
+    taken = {line.partition(":")[0] for line in unit(SERVICES[0])["Service"]["LoadCredential"].splitlines()}
+    assert taken == secrets
+    docs = (UNITS.parent / "docs" / "systemd.md").read_text(encoding="utf-8")
+    for name in secrets:
+        assert f"| `lunar.{name}` |" in docs
+        assert name in SERVICES[1].read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("path", SERVICES, ids=["system", "user"])
