@@ -1,7 +1,8 @@
 """The database behind the nodes, looked at from outside: what is stored, who wrote it, who held what when.
 
 Triggers of our own note each event with the database user that wrote it (every node has one) and the owner
-that its session had at that moment, and each change of an owner: nothing here is the gateway's own word.
+that its session had at that moment, each change of an owner, and each beat that was late: nothing here is the
+gateway's own word.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ _AUDIT = """
 create schema audit;
 create table audit.written (session bigint, seq bigint, owner bigint, epoch bigint, writer text);
 create table audit.claim (session bigint, owner bigint, epoch bigint, at timestamptz);
+create table audit.late (name text, since timestamptz, at timestamptz);
 create function audit.write() returns trigger language plpgsql as $$
 begin
     insert into audit.written
@@ -29,6 +31,13 @@ begin
     end if;
     return null;
 end $$;
+create function audit.late() returns trigger language plpgsql as $$
+begin
+    insert into audit.late values (new.name, old.beat, new.beat);
+    return null;
+end $$;
+create trigger audit_late after update of beat on lunar.node
+    for each row when (new.beat - old.beat > interval '3 seconds') execute function audit.late();
 create trigger audit after insert on lunar.event referencing new table as fresh
     for each statement execute function audit.write();
 create trigger audit_new after insert on lunar.session for each row execute function audit.claim();
@@ -54,6 +63,14 @@ class Claim(NamedTuple):
     session: str
     incarnation: int
     at: float
+
+
+class Late(NamedTuple):
+    """A node was not heard of for more than half of the time after which it is declared dead."""
+
+    node: int
+    begin: float
+    end: float
 
 
 class Rows:
@@ -135,6 +152,14 @@ class Rows:
             "from audit.claim c join lunar.session s on s.key = c.session order by c.at"
         )
         return [Claim(bytes(row["id"]).decode(), row["owner"], row["at"]) for row in rows]
+
+    async def late(self) -> list[Late]:
+        """The silences that were noted, of nodes that went on by themselves afterwards."""
+        rows = await self._fetch(
+            "select name, extract(epoch from since)::float8 as begin, extract(epoch from at)::float8 as end"
+            " from audit.late order by at"
+        )
+        return [Late(int(row["name"].removeprefix("n")), row["begin"], row["end"]) for row in rows]
 
     async def state(self, session: str) -> str:
         """What the database says of a session, and of the nodes: for the message of a failed trial."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby, pairwise
 from operator import attrgetter
 
-from tests.scale.database import Claim, Written
+from tests.scale.database import Claim, Late, Written
 from tests.scale.fleet import NODES
 from tests.scale.harms import STEADY, Death, Harmed
 
@@ -35,24 +35,24 @@ def _is_of_a_turn(line: bytes) -> bool:
     return event["role"] in _ROLES or (event["role"] == "system" and event["name"] in _NAMES)
 
 
-def take_overs(deaths: Iterable[Death], happened: list[Harmed], claims: list[Claim]) -> list[float]:
-    """How long each session that was open on a node that died was nobody's, where a node was there to see it.
+def take_overs(deaths: Iterable[Death], claims: list[Claim]) -> list[float]:
+    """How long each session that was open on one of these nodes that died was nobody's.
 
     Raises `AssertionError` where that was too long.
     """
-    return [
-        seconds
-        for death in deaths
-        if _seen(death, happened) and (death.kind == "kill" or death.back - death.at >= TAKE_OVER)
-        for seconds in _after(death, claims)
-    ]
+    return [seconds for death in deaths for seconds in _after(death, claims)]
 
 
-def _seen(death: Death, happened: list[Harmed]) -> bool:
-    """Whether another node was well: before, to tell a dead node from a dead database, and after."""
+def seen(death: Death, ill: Iterable[Harmed | Late]) -> bool:
+    """Whether another node was well: before, to tell a dead node from a dead database, and after.
+
+    One that the machine gives so little time that it is late itself is not.
+    """
+    if death.kind == "freeze" and death.back - death.at < TAKE_OVER:
+        return False  # it may go on before that
     begin, end = death.at - STEADY, death.at + TAKE_OVER
-    ill = {harm.node for harm in happened if harm.begin < end and harm.end > begin}
-    return len(ill | {death.node}) < NODES
+    nodes = {one.node for one in ill if one.begin < end and one.end > begin}
+    return len(nodes | {death.node}) < NODES
 
 
 def _after(death: Death, claims: list[Claim]) -> Iterator[float]:
