@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import pytest
 
+from tests.fakes import kept
 from tests.fakes.daemon import Daemon
 from tests.fakes.openai_server import OpenAIServer
 
@@ -17,6 +18,7 @@ def folder() -> Iterator[Path]:
     """A directory with a name that is short enough for a Unix socket in it."""
     path = Path(tempfile.mkdtemp(prefix="lunar-"))
     yield path
+    kept.forget(path)
     shutil.rmtree(path)
 
 

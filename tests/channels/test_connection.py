@@ -16,6 +16,7 @@ from gateway.turn import Ask
 from session.events import Assistant
 from session.ids import AgentId
 from tests.fakes.gateway import Gateway, ScriptedRunner, Tools, cli
+from tests.fakes.kept import both_stores
 
 TIMEOUT = 15.0
 
@@ -293,6 +294,7 @@ def _first(pipe: Pipe) -> str:
     return str(next(frame["cursor"] for frame in pipe.sent if frame["type"] == "event"))
 
 
+@both_stores
 async def test_whoever_comes_is_told_what_is_being_asked(folder: Path) -> None:
     tools = Tools("c1", "c2")
     async with Gateway(folder, ScriptedRunner(tools)) as gateway:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from session import ids
-from tests.fakes import forking
+from tests.fakes import forking, kept
 from tests.fakes.ndjson import Client
 
 ROOT = Path(__file__).parents[2]
@@ -58,6 +58,10 @@ class Daemon:
         self.noise: list[str] = []  # lines of stderr that are no log entries
         self.process: Process | None = None
         self._env = dict(env or {})
+        if not self._env.keys() & {"LUNAR_STORE_URL", "LUNAR_STORE__URL"} and (
+            own := kept.database(self.data_dir)
+        ):
+            self._env["LUNAR_STORE_URL"] = own.url
         self._config = config
         self._arguments = ["run", "--verbose"] if verbose else ["run"]
         self._module = module  # what is run in its stead, such as the gateway with crashes
@@ -206,12 +210,17 @@ class Daemon:
             self.process.returncode is not None
         )  # fmt: skip
 
+    @property
+    def kept(self) -> kept.Kept:
+        """What it stored, wherever that is."""
+        return kept.of(self.data_dir)
+
     def path(self, session: str) -> Path:
         return self.data_dir / "sessions" / ids.file_name(session)
 
     def raw(self, session: str) -> bytes:
         """The transcript's bytes."""
-        return self.path(session).read_bytes()
+        return self.kept.raw(session)
 
     def events(self, session: str) -> list[dict[str, Any]]:
         """The transcript's events; every line must parse."""

@@ -16,12 +16,15 @@ from gateway.disk import Disk
 from gateway.health import Health
 from gateway.lane import Lane
 from gateway.ledger import Ledger
+from gateway.nodes import Nodes
 from gateway.router import Agent, Router
 from gateway.rules import Mode, Rules
 from gateway.turn import Ask, Recap, Spending, TurnEvent, TurnUpdate
 from session.events import Assistant, Event, System, ToolCall, ToolResult, Usage
 from session.ids import AgentId, Peer, PeerId, Provider, SessionId
+from session.protocols import TranscriptStore
 from session.store import Store
+from tests.fakes import kept
 from tests.fakes.ndjson import TIMEOUT, Client
 
 
@@ -111,7 +114,8 @@ class Gateway:
         budget: Budget = Budget(),  # noqa: B008 - immutable
     ) -> None:
         self.runner = runner or ScriptedRunner()
-        self.store = store or Store(folder)
+        shared = None if store else kept.shared_store(folder)
+        self.store: TranscriptStore = store or shared or Store(folder)
         self.socket = folder / "lunar.sock"
         self.now = 0.0  # the router's clock
         self.slots = asyncio.Semaphore(running)
@@ -121,26 +125,32 @@ class Gateway:
         def lane(session: SessionId) -> Lane:
             account = self.ledger.account(session)
             rules = Rules(mode=mode, summaries=summaries, push=":telegram:" in session)
-            return Lane(session, self.store, self.runner, self.slots, rules, sleep, account)
+            return Lane(session, self.store, self.runner, self.slots, rules, sleep, account, shared)
 
         models = _Models()
         agent = Agent(AgentId("main"), models, lane)
         self.channel_faults = _Models()
         self.health = Health(self.store, self.channel_faults, models)
         about = About("0", {"main": "default"}, models, self.health, "a demo")
-        about.sources = Sources(Disk(folder), self.channel_faults, self.ledger, lambda name: 8000)
+        about.sources = Sources(
+            Disk(folder, shared and shared.listing), self.channel_faults, self.ledger, lambda name: 8000
+        )
         self.router = Router(self.store, {"main": agent}, about.session, clock=lambda: self.now)
+        self.nodes = Nodes(shared, self.router, self.ledger) if shared else None
+        self.health.nodes = about.nodes = self.nodes
         self.controls = Controls(self.router, about)
         self.house = House(self.router, self.controls)
         self.channel = CliChannel(self.socket, self.house)
-        self._serving: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._clients: list[Client] = []
 
     async def __aenter__(self) -> Self:
-        self.store.start()
+        await self.store.open()
         self.channel.bind()
         ready = asyncio.Event()
-        self._serving = asyncio.create_task(self.channel.run(ready.set))
+        self._tasks.append(asyncio.create_task(self.channel.run(ready.set)))
+        if self.nodes:
+            self._tasks.append(asyncio.create_task(self.nodes.run()))
         await ready.wait()
         return self
 
@@ -148,9 +158,11 @@ class Gateway:
         for client in self._clients:
             await client.close()
         await self.router.drain(0)
-        assert self._serving is not None
-        self._serving.cancel()
-        await asyncio.wait({self._serving})
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.wait(self._tasks)
+        if self.nodes:
+            self.nodes.close()
         await self.store.close()
 
     async def connect(self) -> Client:
@@ -174,8 +186,7 @@ class Gateway:
 
     def lines(self, session: str = "local") -> list[bytes]:
         """The transcript's lines."""
-        name = f"agent-main-cli-{session}.jsonl"
-        return (self.store.data_dir / "sessions" / name).read_bytes().splitlines()
+        return kept.of(self.store.data_dir).raw(f"agent:main:cli:{session}").splitlines()
 
 
 def cli(name: str = "local") -> Peer:

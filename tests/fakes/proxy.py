@@ -46,6 +46,7 @@ class Proxy:
         self.open.set()
         self._news = asyncio.Condition()
         self._links: set[_Link] = set()
+        self._serving: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
         if self.path is not None:
@@ -59,6 +60,8 @@ class Proxy:
         self._server.close()
         self.open.set()
         self.cut()
+        if self._serving:
+            await asyncio.wait(self._serving, timeout=1.0)
 
     def cut(self) -> None:
         """Close every connection without a word."""
@@ -87,6 +90,10 @@ class Proxy:
             await self._news.wait_for(lambda: self.connections >= count)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
         link = _Link(writer)
         link.mute = self.swallowing
         async with self._news:

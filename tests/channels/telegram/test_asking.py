@@ -19,6 +19,7 @@ from channels.telegram.settings import Settings
 from gateway.commands import COMMANDS
 from session.ids import SessionId
 from tests.fakes.gateway import Gateway, ScriptedRunner, Tools
+from tests.fakes.kept import both_stores
 from tests.fakes.telegram_chats import Message
 from tests.fakes.telegram_people import Person
 from tests.fakes.telegram_server import AnswerLost, TelegramServer
@@ -231,6 +232,7 @@ async def test_a_stop_takes_the_question_back(folder: Path) -> None:
         assert not on.tools.ran
 
 
+@both_stores
 async def test_a_restart_asks_anew_and_the_old_buttons_are_over(folder: Path) -> None:
     async with TelegramServer() as server:
         ann = server.user(7, "Ann")

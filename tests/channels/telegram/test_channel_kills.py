@@ -60,8 +60,8 @@ class Trial:
     def given_up(self) -> set[str]:
         """Words of the turns that three kills hit, which end in an apology."""
         words: set[str] = set()
-        for path in (self.daemon.data_dir / "sessions").glob("*telegram*.jsonl"):
-            events = self.daemon.events(f"agent:main:telegram:user:{path.stem.rpartition('-')[2]}")
+        for session in self.daemon.kept.sessions():
+            events = self.daemon.events(session)
             texts = {event["id"]: event["content"] for event in events if event["role"] == "user"}
             for event in events:
                 if event.get("name") == "turn_failed" and event["content"] == GAVE_UP:

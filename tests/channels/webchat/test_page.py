@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.channels.webchat.conftest import picture, say, until
+from tests.fakes.kept import both_stores
 from tests.fakes.openai_behaviours import CallTools, Say
 from tests.fakes.proxy import Proxy
 from tests.fakes.xss_payloads import PAYLOADS
@@ -141,12 +142,12 @@ class TestConversations:
         await page.click("#menu [data-act=delete]")
         await page.click("#ask-ok")
         await until(page, "document.querySelectorAll('#list li').length === 1")
-        assert len(list((daemon.data_dir / "sessions").glob("*.jsonl"))) == 1
+        assert len(daemon.kept.sessions()) == 1
         await page.locator("#list li .more").click()
         await page.click("#menu [data-act=forget]")
         await page.click("#ask-ok")
         await page.wait_for_selector("#welcome:not([hidden])")
-        assert len(list((daemon.data_dir / "sessions").glob("*.jsonl"))) == 1
+        assert len(daemon.kept.sessions()) == 1
 
     async def test_two_tabs_on_one_conversation(self, daemons, visits):
         daemon = await daemons().start()
@@ -162,6 +163,7 @@ class TestConversations:
             assert await text_of(page, MINE) == ["My name is Hao", "What's my name?"]
             assert "Hao" in (await text_of(page, REPLY))[1]
 
+    @both_stores
     async def test_earlier_messages_are_loaded_on_the_way_up(self, daemons, openai, visits):
         daemon = await daemons(server=openai).start()
         client = await daemon.connect()
@@ -174,7 +176,7 @@ class TestConversations:
             lines.append({"role": "user", "content": f"question {number}", "ts": ts})
             lines.append({"role": "assistant", "content": f"answer {number}", "ts": ts})
         id = f"agent:main:webchat:session:{hashlib.sha256(secret.encode()).hexdigest()[:16]}"
-        daemon.path(id).write_text("".join(json.dumps(line) + "\n" for line in lines))
+        daemon.kept.put(id, "".join(json.dumps(line) + "\n" for line in lines).encode())
         keys = await page.evaluate("Object.keys(localStorage)")
         assert keys
         await page.evaluate(
@@ -382,19 +384,19 @@ def _free_port() -> int:
 
 
 class TestTrouble:
+    @both_stores
     async def test_a_message_that_cannot_be_stored_says_why_and_is_sent_once_it_can(
         self, daemons, openai, visits
     ):
         daemon = await daemons(server=openai).start()
         openai.reply = lambda body: Say("ok")
         page = await (await visits(daemon.port)).page()
-        sessions = daemon.data_dir / "sessions"
-        away = sessions.rename(daemon.data_dir / "away")
+        daemon.kept.take_away()
         await say(page, "keep this")
         await page.wait_for_selector(f"{MINE}[data-state=failed] .why button")
         assert "cannot store" in await page.inner_text(f"{MINE} .why")
         assert openai.requests == []
-        away.rename(sessions)
+        daemon.kept.bring_back()
         await page.click(f"{MINE} .why button")
         await answered(page, 1)
         assert await text_of(page, MINE) == ["keep this"]

@@ -12,6 +12,7 @@ import pytest
 from aiohttp import ClientSession, TCPConnector
 from websockets.exceptions import ConnectionClosed
 
+from tests.fakes.kept import both_stores
 from tests.fakes.openai_behaviours import Say
 from tests.fakes.processes import until
 from tests.fakes.proxy import Proxy
@@ -311,19 +312,20 @@ class TestSecrets:
 
 
 class TestDeleting:
+    @both_stores
     async def test_the_secret_deletes_for_good(self, daemons):
         daemon = await daemons().start()
         client = await WebClient.open(daemon.port)
         secret = (await client.receive())["session"]
         await client.send(type="message", id="m1", text="My name is Hao")
         await client.until("done")
-        assert len(list((daemon.data_dir / "sessions").iterdir())) == 1
+        assert len(daemon.kept.sessions()) == 1
         url = f"http://127.0.0.1:{daemon.port}/api/session"
         async with ClientSession() as http:
             for expected in (204, 404):
                 async with http.delete(url, json={"session": secret}) as answer:
                     assert answer.status == expected
-        assert not list((daemon.data_dir / "sessions").iterdir())
+        assert not daemon.kept.sessions()
         await client.send(type="message", id="m2", text="still there?")
         await client.until("done")
         again = await WebClient.open(daemon.port, session=secret)
@@ -463,6 +465,7 @@ class TestReconnecting:
         assert sum("answers" in event for event in events) == 1
         await again.close()
 
+    @both_stores
     async def test_a_cursor_of_another_session_resets(self, daemons):
         daemon = await daemons().start()
         one, two = [await WebClient.open(daemon.port) for _ in range(2)]
