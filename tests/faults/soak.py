@@ -29,9 +29,10 @@ from tests.faults.weather import Weather
 from tests.faults.world import TOKEN, World
 
 MINUTE = 60.0  # from fault to fault
-LASTING = 1200.0  # seconds: a life that is shorter tells nothing of a slope
-WARMING = 600.0  # seconds in which everything is used for the first time, and 256 transcripts are kept open
-KILL_AGE = 1500.0  # a life is let live so long
+LASTING = 3600.0  # seconds: a life that is shorter tells nothing of a slope
+# Seconds until every conversation has the 256 messages that are read again after a fault, the peak of memory.
+WARMING = 2100.0
+KILL_AGE = 4000.0  # a life is let live so long
 LEAK = {"rss": 24.0, "pss": 24.0, "descriptors": 12.0}  # an hour, as the interval's lower end: a soak fails
 
 
@@ -135,7 +136,7 @@ class Soak:
 
     def slopes(self) -> dict[str, Slope | None]:
         """Growth an hour of what the process holds, over the lives that lasted."""
-        lasting, warm = self.plan.at_most(LASTING, 0.4), self.plan.at_most(WARMING, 0.15)
+        lasting, warm = self.plan.at_most(LASTING, 0.4), self.plan.at_most(WARMING, 0.3)
         lives = [life for life in self.lives if life and life[-1].age >= lasting]
         return {name: slope(self._points(life, name, warm) for life in lives) for name in LEAK}
 
