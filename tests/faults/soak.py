@@ -125,7 +125,8 @@ class Soak:
             else:
                 what = await dice.choice(weather.faults)(every * dice.uniform(0.1, 0.5))
             self.happened[what] = self.happened.get(what, 0) + 1
-            print(f"{time.monotonic() - began:7.0f} s: {what}; {self.talkers.said} said", flush=True)
+            held = f", {life[-1].rss:.0f} MiB" if (life := self.lives[-1]) else ""
+            print(f"{time.monotonic() - began:7.0f} s: {what}; {self.talkers.said} said{held}", flush=True)
 
     async def _kill(self) -> str:
         await self.world.daemon.kill()
