@@ -19,6 +19,7 @@ from benchmarks.startup import cpu_of
 from benchmarks.table import Row, microseconds, milliseconds, row
 from session import ids
 from session.events import System, encode
+from session.hints import OpenLog
 from session.ids import SessionId
 
 FEW, MANY, QUICK_MANY = 100, 100_000, 10_000
@@ -30,6 +31,11 @@ _TWO_DAYS = 2 * 24 * 3600.0
 def _fill(directory: Path, sessions: int) -> None:
     """So many sessions, to which nobody wrote since the day before yesterday: what was used today is few."""
     (directory / "sessions").mkdir(parents=True)
+    hints = OpenLog(
+        directory
+    )  # as a gateway leaves it in which nothing is open: without it a start looks at all
+    hints.load()
+    hints.close()
     written = time.time() - _TWO_DAYS
     for number in range(sessions):
         session = SessionId(f"agent:main:cli:s{number}")
