@@ -35,12 +35,14 @@ def _is_of_a_turn(line: bytes) -> bool:
     return event["role"] in _ROLES or (event["role"] == "system" and event["name"] in _NAMES)
 
 
-def take_overs(deaths: Iterable[Death], claims: list[Claim]) -> list[float]:
+def take_overs(
+    deaths: Iterable[Death], claims: list[Claim], at_most: float | None = TAKE_OVER
+) -> list[float]:
     """How long each session that was open on one of these nodes that died was nobody's.
 
-    Raises `AssertionError` where that was too long.
+    Raises `AssertionError` where that was too long, or for ever.
     """
-    return [seconds for death in deaths for seconds in _after(death, claims)]
+    return [seconds for death in deaths for seconds in _after(death, claims, at_most)]
 
 
 def seen(death: Death, ill: Iterable[Harmed | Late]) -> bool:
@@ -55,9 +57,9 @@ def seen(death: Death, ill: Iterable[Harmed | Late]) -> bool:
     return len(nodes | {death.node}) < NODES
 
 
-def _after(death: Death, claims: list[Claim]) -> Iterator[float]:
+def _after(death: Death, claims: list[Claim], at_most: float | None) -> Iterator[float]:
     for session in sorted(death.open):
         later = [claim.at - death.at for claim in claims if claim.session == session and claim.at > death.at]
         assert later, f"nobody took {session} over: {death}"
-        assert later[0] <= TAKE_OVER, f"{session} was nobody's for {later[0]:.1f} s: {death}"
+        assert at_most is None or later[0] <= at_most, f"{session} was nobody's for {later[0]:.1f} s: {death}"
         yield later[0]

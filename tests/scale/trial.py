@@ -28,6 +28,7 @@ class Trial(NamedTuple):
     faults: int
     sessions: int = 100
     calm: float = 5.0  # how seldom people speak
+    at_most: float | None = judge.TAKE_OVER  # seconds of a take-over; None where the machine may be busy
 
 
 async def tried(fleet: Fleet, proxies: list[Proxy], trial: Trial, pace: Pace) -> dict[str, Any]:
@@ -57,7 +58,7 @@ async def tried(fleet: Fleet, proxies: list[Proxy], trial: Trial, pace: Pace) ->
     late = await fleet.rows.late()
     seen = [death for death in harms.deaths if judge.seen(death, [*harms.happened, *late])]
     try:
-        overtaken = judge.take_overs(seen, await fleet.rows.claims())
+        overtaken = judge.take_overs(seen, await fleet.rows.claims(), trial.at_most)
     except AssertionError as error:
         raise AssertionError(f"{error}: {harms.happened} {late}") from None
     return {
