@@ -52,7 +52,6 @@ class Store:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._pool = ThreadPoolExecutor(threads, "store")
         self._files = OpenFiles(self._sessions, self._pool, max_open)
-        self._tails = asyncio.Semaphore(2)  # each is large, and after a fault every lane wants its own
 
     # -- life ------------------------------------------------------------------------------------
 
@@ -225,8 +224,7 @@ class Store:
                     break
             return found[::-1]
 
-        async with self._tails:
-            return await self._read(session, read, [])
+        return await self._read(session, read, [])
 
     async def after(
         self, session: SessionId, cursor: str | None, limit: int, until: str | None = None

@@ -6,14 +6,12 @@ import asyncio
 import errno
 import os
 import shutil
-import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from session.errors import BadCursor, StoreLocked
-from session.events import Record, System
+from session.events import System
 from session.ids import SessionId
 from session.listing import Entry, entries
 from session.store import Store
@@ -51,31 +49,6 @@ async def test_what_is_appended_is_read(opened: Store) -> None:
     assert await everything(opened, THERE) == [user("m2")]
     with pytest.raises(BadCursor):
         await opened.after(THERE, records[0].cursor, 9)
-
-
-async def test_two_tails_are_read_at_once_and_no_more(opened: Store) -> None:
-    """After a fault every lane reads its own again: all of them together would take much memory."""
-    reading: set[str] = set()
-    most, two = [], threading.Barrier(2)
-
-    def enough(name: str) -> Callable[[Record], bool]:
-        def look(record: Record) -> bool:
-            if name in reading:
-                reading.discard(name)
-                return True
-            reading.add(name)
-            most.append(len(reading))
-            two.wait(30)
-            return False
-
-        return look
-
-    sessions = [session(number) for number in range(6)]
-    for name in sessions:
-        await opened.append(name, [user("m1")])
-    tails = await asyncio.gather(*(opened.recent(name, enough(name)) for name in sessions))
-    assert [len(tail) for tail in tails] == [2] * len(sessions)
-    assert max(most) == 2
 
 
 async def test_an_empty_batch_is_stored_too(opened: Store) -> None:
