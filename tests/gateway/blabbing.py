@@ -83,9 +83,9 @@ def _wrapped(owner: Any, name: str, cued: Callable[..., bool], defect: Callable[
 
 def _briefly(owner: type) -> None:
     """Let it wait, by its default `sleep`, for no time worth the name."""
-    made = owner.__init__  # type: ignore[misc]
+    made = owner.__init__  # type: ignore[misc] # it is no subclass's
     assert inspect.signature(made).parameters["sleep"].default is asyncio.sleep
-    owner.__init__ = functools.partialmethod(made, sleep=_brief)  # type: ignore[misc]
+    owner.__init__ = functools.partialmethod(made, sleep=_brief)  # type: ignore[misc] # on purpose
 
 
 async def _brief(seconds: float) -> None:
@@ -104,7 +104,7 @@ def _break_turns() -> None:
             if CUE in ask.current.messages[-1].content:
                 boom()
 
-    AgentRunner.run = run  # type: ignore[method-assign]
+    AgentRunner.run = run  # type: ignore[method-assign] # on purpose
 
 
 def _hurry() -> None:
@@ -123,7 +123,7 @@ def _hurry() -> None:
         hasty = Limits(tries=2, first_chunk=_LONGEST_PAUSE)
         return real(self, messages, tools, hasty if self.label == "silent" else limits)
 
-    Model.ask = ask  # type: ignore[method-assign]
+    Model.ask = ask  # type: ignore[method-assign] # on purpose
 
 
 def plant() -> None:

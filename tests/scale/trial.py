@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any, NamedTuple
 
 from tests.fakes.proxy import Proxy
@@ -19,6 +20,10 @@ class Talkers(Load):
     """As `Load`; many of the replies take a second, so that a node that dies leaves something open."""
 
     texts = (*Load.texts, "and slow", "and slow", "and slow")
+
+
+def _fewer(load: Talkers, than: int) -> bool:
+    return len(load.missing()) < than
 
 
 class Trial(NamedTuple):
@@ -46,7 +51,8 @@ async def tried(fleet: Fleet, proxies: list[Proxy], trial: Trial, pace: Pace) ->
         try:
             # However many wait on a slow machine: what counts is that there is always one more answer.
             while left := len(load.missing()):
-                await fleet.until(lambda left=left: len(load.missing()) < left, "an answer", seconds=120)  # type: ignore[misc]
+                fewer = partial(_fewer, load, left)
+                await fleet.until(fewer, "an answer", seconds=120)
         except AssertionError as error:
             told = [await fleet.rows.state(someone.session) for someone in fleet.roamers if someone.owed()]
             missing = f"{error} {len(load.missing())} wait: {load.missing()[:10]}"

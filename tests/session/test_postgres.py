@@ -366,7 +366,7 @@ async def test_a_long_session_id_wakes_its_owner_too(pair: Pair) -> None:
     for of in (LONG, longest):
         await a.store.append(of, [user("m1")])
         await b.store.append(of, [user("m2")])
-        await until(lambda of=of: of in a.woken)  # type: ignore[misc]
+        await until(lambda of=of: of in a.woken)  # type: ignore[misc] # a default binds it
 
 
 async def test_sessions_are_apart(pair: Pair) -> None:
