@@ -20,6 +20,7 @@ from session.listing import Entry
 from session.lock import DirectoryLock
 from session.postgres_database import Database
 from session.postgres_desks import Desks
+from session.postgres_doubts import Doubts
 from session.postgres_leases import Leases
 from session.postgres_reading import Reader, id_of, key_of
 from session.postgres_state import Duty, State
@@ -54,7 +55,8 @@ class PostgresStore:
         self._reader = Reader(self._database)
         self._wire = Wire(self._database, name or "")
         self._leases = Leases(self._database, lambda: self.node)
-        self._desks = Desks(self._database, self._reader, self._leases, lambda: self.node)
+        self._doubts = Doubts(self._leases)
+        self._desks = Desks(self._database, self._reader, self._leases, self._doubts, lambda: self.node)
         self._desks.closing = name is None  # who is no node takes no lease
         self._lock = DirectoryLock(data_dir)
         self._running: asyncio.Task[None] | None = None
@@ -63,12 +65,13 @@ class PostgresStore:
     def _listen(self) -> None:
         self._wire.room = lambda: 0 if self._desks.closing else self.room()
         self._wire.on_beat = self._on_beat
+        self._wire.on_owned = self._doubts.compare
         self._wire.heard = self._on_heard
         self._wire.back = self._on_back
         self._wire.away = self._on_failed
         self._leases.taken = lambda session: self.taken(session)
         self._leases.deposed = lambda sessions: self.deposed(sessions)
-        self._desks.woken = lambda session: self.woken(session)
+        self._doubts.woken = lambda session: self.woken(session)
         self._desks.wrote = self._on_wrote
         self._desks.done = self._on_done
         self._desks.failed = self._on_failed
@@ -100,8 +103,9 @@ class PostgresStore:
 
     async def close(self) -> None:
         """Wait for what is being stored, give every lease back, tell the others, and end."""
-        self._desks.closing = True
+        self._desks.closing = self._doubts.closing = True
         await self._desks.quiet()
+        await self._doubts.quiet()
         if self._running is not None:
             self._running.cancel()
             await asyncio.wait({self._running})
@@ -196,7 +200,7 @@ class PostgresStore:
 
     async def recent(self, session: SessionId, enough: Callable[[Record], bool]) -> list[Record]:
         """Events from the end back to the first one of which `enough` is true, oldest first."""
-        await self._leases.make_sure(session)
+        await self._doubts.end(session)
         return await self._reader.recent(session, enough)
 
     async def after(

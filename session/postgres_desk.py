@@ -76,7 +76,8 @@ class Desk:
     epoch: int | None = None  # of the lease, where it is held
     head: int = 0  # up to this line all is known to whoever uses the session here
     tag: str | None = None  # of the session's life in which that is so
-    unsure: bool = False  # an append's answer was lost: it may still be carried out
+    doubts: int = 0  # answers that were lost: what was asked for may still be carried out
+    asking: asyncio.Lock = field(default_factory=asyncio.Lock)  # held while the lease is about to change
     follower: Follower | None = None
 
     def next_appends(self, most: int) -> list[Append]:
@@ -96,5 +97,5 @@ class Desk:
     @property
     def needed(self) -> bool:
         """Whether there is anything to remember."""
-        at_work = self.busy or self.queue or self.looks or self.unsure
+        at_work = self.busy or self.queue or self.looks or self.doubts or self.asking.locked()
         return bool(at_work or self.follower or self.epoch is not None)

@@ -15,28 +15,30 @@ from session.ids import SessionId
 from session.postgres_append import Group, Stored, grouped
 from session.postgres_database import Database, OutcomeUnknown, Row
 from session.postgres_desk import Deletion, Desk, Follower
+from session.postgres_doubts import Doubts
 from session.postgres_leases import Leases
 from session.postgres_reading import Place, Reader, key_of
 
 T = TypeVar("T")
 _TOGETHER = 200  # appends at most in one statement
-_AGAIN = 1.0  # seconds until a database that is away is asked again what became of an append
 _END = 2**62
 
 
 class Desks:
     """One statement of a session at a time; what comes meanwhile is stored together."""
 
-    def __init__(self, database: Database, reader: Reader, leases: Leases, node: Callable[[], int]) -> None:
+    def __init__(
+        self, database: Database, reader: Reader, leases: Leases, doubts: Doubts, node: Callable[[], int]
+    ) -> None:
         self.closing = False  # set before the end: no lease is taken any more
         # The store's callbacks, all of them through `call_soon`.
         self.done: Callable[[list[float], float], None] = lambda appends, answer: None
         self.failed: Callable[[str], None] = lambda why: None
-        self.woken: Callable[[SessionId], None] = lambda session: None
         self.wrote: Callable[[SessionId, int], None] = lambda session, owner: None  # into another node's
         self._database = database
         self._reader = reader
         self._leases = leases
+        self._doubts = doubts
         self._node = node
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -95,8 +97,7 @@ class Desks:
             refuse(items, error)
 
     async def _store(self, desk: Desk, items: list[Append]) -> None:
-        if desk.unsure:
-            await self._leases.make_sure(desk.session)
+        await self._doubts.end(desk.session)
         while items:
             group, items = grouped(items)
             if group.items:
@@ -120,14 +121,14 @@ class Desks:
         if group.leased and desk.epoch is None:
             await self._without_lease(desk, group)
             return
-        begun, node, known = perf_counter(), self._node(), desk.head
+        begun, node, known, before = perf_counter(), self._node(), desk.head, desk.epoch
         try:
             answer = await postgres_append.store(self._database, desk, group, node, claim=not self.closing)
         except OutcomeUnknown:
-            self._doubt(desk.session)
+            self._doubts.add(desk.session)
             raise
         if answer.outcome == "lost":
-            self._leases.drop(desk)
+            self._leases.told(desk, before, None)
             await self._without_lease(desk, group)
         elif answer.outcome == "repeated" and len(group.items) > 1:
             for item in group.items:
@@ -139,6 +140,7 @@ class Desks:
             self.done([now - item.asked for item in group.items], now - begun)
             if desk.head != known:  # somebody else follows now, from another place
                 answer = answer._replace(gap=[])
+            self._leases.told(desk, before, answer.epoch if answer.owner == node else None)
             await self._stored(desk, group, answer, node)
 
     async def _without_lease(self, desk: Desk, group: Group) -> None:
@@ -149,12 +151,8 @@ class Desks:
             await self._store_group(desk, grouped(free)[0])
 
     async def _stored(self, desk: Desk, group: Group, answer: Stored, node: int) -> None:
-        if answer.owner == node:
-            self._leases.take(desk, answer.epoch)
-        else:
-            self._leases.drop(desk)
-            if answer.owner is not None:
-                self.wrote(desk.session, answer.owner)
+        if answer.owner is not None and answer.owner != node:
+            self.wrote(desk.session, answer.owner)
         if desk.follower:
             try:
                 await self._fill(desk, answer)
@@ -253,7 +251,7 @@ class Desks:
         """`TranscriptStore.claim`."""
         desk = self._leases.desk(session)
         try:
-            if desk.epoch is not None and not desk.unsure:
+            if desk.epoch is not None and not desk.doubts:
                 return True
             if self.closing or (row := await self._claimed(session)) is None:
                 return False
@@ -268,10 +266,10 @@ class Desks:
     async def _claimed(self, session: SessionId) -> Row | None:
         try:
             # Where something is in doubt, it must not come late under the number that holds from now on.
-            row = await self._leases.make_sure(session)
-            return row if self._leases.holds(session) else await self._leases.claim(session)
+            row = await self._doubts.end(session)
+            return row if row and self._leases.holds(session) else await self._leases.claim(session)
         except StorageError:
-            self._doubt(session)
+            self._doubts.add(session)
             raise
 
     async def release(self, session: SessionId) -> None:
@@ -279,14 +277,7 @@ class Desks:
         try:
             await self._leases.release(session)
         except StorageError:
-            self._doubt(session)
-
-    def _doubt(self, session: SessionId) -> None:
-        """An answer is lost: what was asked for may have been done, or be done yet."""
-        desk = self._leases.desk(session)
-        if not desk.unsure:
-            desk.unsure = True
-            self._task(self._find_out(desk))
+            self._doubts.add(session)
 
     async def _be_there(self, desk: Desk, head: int, tag: str) -> None:
         """Know all that is stored up to this line."""
@@ -298,17 +289,6 @@ class Desks:
         await desk.follower.catch_up()
         if desk.follower and desk.head < head:
             raise StorageError("what others stored in a session cannot be read just now")
-
-    async def _find_out(self, desk: Desk) -> None:
-        """Ask until it is known what came of it: the session may be ours to run."""
-        while desk.unsure and not self.closing:
-            try:
-                await self._leases.make_sure(desk.session)
-            except StorageError:
-                await asyncio.sleep(_AGAIN)
-        if desk.epoch is not None:
-            asyncio.get_running_loop().call_soon(self.woken, desk.session)
-        self._leases.tidy(desk)
 
     def _task(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(work)

@@ -31,6 +31,10 @@ class Leases:
             desk = self._desks[session] = Desk(session)
         return desk
 
+    def find(self, session: SessionId) -> Desk | None:
+        """The session's, where there is one."""
+        return self._desks.get(session)
+
     def tidy(self, desk: Desk) -> None:
         """Forget it, where there is nothing to remember."""
         if not desk.needed and self._desks.get(desk.session) is desk:
@@ -60,6 +64,17 @@ class Leases:
         if lost:
             asyncio.get_running_loop().call_soon(self.deposed, [desk.session for desk in lost])
 
+    def told(self, desk: Desk, before: int | None, epoch: int | None) -> None:
+        """The table says that it is ours under this number, or not ours (None).
+
+        `before`: the number that was known here when the table was asked. What was taken since then, on
+        another connection, may be newer than the answer.
+        """
+        if epoch is not None:
+            self.take(desk, epoch)
+        elif desk.epoch == before:
+            self.drop(desk)
+
     # -- taking and giving back ------------------------------------------------------------------
 
     async def claim(self, session: SessionId, *, renew: bool = False) -> Row | None:
@@ -68,27 +83,13 @@ class Leases:
         `renew`: only where we have it, under another number, so that nothing is let in any more that was sent
         under the old one. Raises `StorageError`.
         """
+        before = self.desk(session).epoch
         row = await self._database.row(
             "select * from lunar.claim($1, $2, $3)", key_of(session), self._node(), renew
         )
         desk = self.desk(session)
-        if row is not None and row["epoch"] is not None:
-            self.take(desk, row["epoch"])
-        else:
-            self.drop(desk)
+        self.told(desk, before, row["epoch"] if row is not None else None)
         return row if row is not None and row["head"] is not None else None
-
-    async def make_sure(self, session: SessionId) -> Row | None:
-        """Let nothing be under way any more of which the outcome is not known; raises `StorageError`.
-
-        Whatever still holds the session's row is waited for; what comes later by the old number is refused.
-        Where there was no doubt, nothing is asked; otherwise it returns what `claim` does.
-        """
-        if (desk := self._desks.get(session)) is None or not desk.unsure:
-            return None
-        row = await self.claim(session, renew=True)
-        desk.unsure = False
-        return row
 
     async def settle(self, session: SessionId) -> None:
         """Nothing is open, and nothing came that is not known here."""
@@ -111,5 +112,8 @@ class Leases:
         if (desk := self._desks.get(session)) is None or desk.epoch is None:
             return
         desk.epoch = None
-        self.tidy(desk)
-        await self._database.row("select lunar.release($1, $2)", key_of(session), self._node())
+        try:
+            async with desk.asking:
+                await self._database.row("select lunar.release($1, $2)", key_of(session), self._node())
+        finally:
+            self.tidy(desk)

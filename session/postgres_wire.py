@@ -9,8 +9,11 @@ from typing import Any, NamedTuple
 
 from session.errors import StorageError
 from session.postgres_database import FAILURES, Connection, Database
+from session.postgres_doubts import Owned
+from session.postgres_reading import id_of
 
 BEAT = 1.5  # seconds between two beats
+ROUNDS = 4  # beats from one comparison with the table to the next
 LATE = "6 seconds"  # without a beat, after which a node is declared dead by another
 _EVERYBODY = "lunar_all"
 _WAITING = 10_000  # notices at most that wait to be sent
@@ -34,6 +37,7 @@ class Wire:
         self.node = 0
         self.room: Callable[[], int] = lambda: 0
         self.on_beat: Callable[[Beat], None] = lambda beat: None
+        self.on_owned: Callable[[list[Owned]], None] = lambda owned: None  # told now and then what is ours
         self.heard: Callable[[int, str, str], None] = lambda node, kind, text: None
         # After an interruption; told whether what is stored may be another history than before.
         self.back: Callable[[bool], None] = lambda moved: None
@@ -64,8 +68,10 @@ class Wire:
                     if self._connection is None or self._connection.is_closed():
                         await self._again()
                     while True:
-                        await self._round()
-                        failed = 0
+                        for _ in range(ROUNDS):
+                            await self._round()
+                            failed = 0
+                        await self._compare()
             except StorageError as error:
                 self._waiting.clear()  # whoever waits for them is told by `back`
                 self._drop()
@@ -103,12 +109,18 @@ class Wire:
         return connection, before not in ("", history)
 
     async def _again(self) -> None:
-        connection, moved = await self._connect()
+        _, moved = await self._connect()
         await self._beat()
-        # Of what was taken, the answer may have been lost.
-        rows = await connection.fetch("select id, epoch from lunar.session where owner = $1", self.node)
-        self.on_beat(Beat(True, [], [(row["id"], row["epoch"]) for row in rows]))
+        await self._compare()
         self.back(moved)
+
+    async def _compare(self) -> None:
+        """Of what was taken, the answer may have been lost; what was lost may be carried out late."""
+        assert self._connection is not None
+        rows = await self._connection.fetch(
+            "select id, epoch, seq from lunar.session where owner = $1", self.node
+        )
+        self.on_owned([Owned(id_of(row["id"]), row["epoch"], row["seq"]) for row in rows])
 
     async def _join(self) -> None:
         """Take a new incarnation."""

@@ -137,9 +137,9 @@ async def test_what_was_sent_before_and_comes_late_is_refused(url: str, tmp_path
 async def test_whoever_claims_in_doubt_keeps_out_what_comes_late(node: Node) -> None:
     await node.store.append(HERE, [user("m0")])
     desk = node.store._leases.desk(HERE)
-    old, desk.unsure = desk.epoch, True
+    old, desk.doubts = desk.epoch, 1
     assert await node.store.claim(HERE)
-    assert not desk.unsure
+    assert not desk.doubts
     desk.epoch, new = old, desk.epoch
     with pytest.raises(LeaseLost):
         await node.store.append(HERE, [note("late")], leased=True)
@@ -175,6 +175,82 @@ async def test_a_claim_whose_answer_is_lost_is_found(url: str, tmp_path: Path) -
                 await claiming
         await until(lambda: node.woken == [HERE])
         assert await node.store.append(HERE, [note("n")], leased=True)
+
+
+async def test_a_turn_that_speaks_while_others_ask_keeps_its_lease(url: str, tmp_path: Path) -> None:
+    """Whoever asks what became of an append renews the lease; two numbers at once would refuse the turn."""
+    async with Proxy(shared().port) as proxy, nodes(through(url, proxy), tmp_path, "a") as [node]:
+        await node.store.append(HERE, [user("m0")])
+        async with held(url) as holder:
+            lost = node.store.append(HERE, [note("lost")], leased=True)
+            [pid] = await waiting(holder)
+            proxy.cut()
+            with pytest.raises(StorageError):
+                await lost
+            await holder.execute("select pg_terminate_backend($1)", pid)
+            said = node.store.append(HERE, [note("said")], leased=True)
+            reading = [asyncio.create_task(node.store.recent(HERE, lambda record: False)) for _ in range(3)]
+            await waiting(holder, "lunar.claim")
+            await holder.execute("select pg_sleep(0.2)")  # so that a second one would wait behind it
+        await said
+        await asyncio.gather(*reading)
+        assert node.store.holds(HERE)
+        assert await node.store.append(HERE, [note("more")], leased=True)
+
+
+async def test_an_answer_that_is_older_than_the_lease_does_not_take_it_away(node: Node, url: str) -> None:
+    """A session is taken on one connection while another one still says whose it was before."""
+    await node.store.append(HERE, [user("m0")])
+    desk = node.store._leases.desk(HERE)
+    async with held(url) as holder:
+        late = node.store.append(HERE, [note("late")], leased=True)
+        await waiting(holder)
+        await holder.execute("update lunar.session set epoch = epoch + 1")
+        node.store._leases.take(desk, (desk.epoch or 0) + 1)  # as a beat does
+    with pytest.raises(LeaseLost):
+        await late
+    assert node.store.holds(HERE)
+    assert await node.store.append(HERE, [note("now")], leased=True)
+
+
+async def test_what_is_ours_and_nobody_told_us_is_found(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A statement that was sent on a connection which is gone may be carried out after all was looked at."""
+    monkeypatch.setattr(postgres_wire, "BEAT", 0.1)
+    async with nodes(url, tmp_path, "a", "b") as [a, b]:
+        await b.store.append(HERE, [user("m0")])
+        await b.store.append(THERE, [user("m0")])
+        heard = a.follow(THERE, await a.store.end(THERE))
+        await b.store.release(HERE)
+        await b.store.release(THERE)
+        assert await a.store.claim(THERE)
+        owners = (
+            f"update lunar.session set owner = {a.store.node}, epoch = nextval('lunar.epoch') where id = "
+        )
+        shared().sql(f"{owners} '{HERE}'", url.rpartition("/")[2])
+        await until(lambda: HERE in a.woken)
+        assert await a.store.append(HERE, [note("n")], leased=True)
+        late = "name, id, owner, true, null, tag, null, true, 9, '', array['{}'::bytea], '{}', '{}'"
+        shared().sql(
+            f"select lunar.append({late}) from lunar.session where id = '{THERE}'", url.rpartition("/")[2]
+        )
+        await until(lambda: THERE in a.woken)
+        await heard.following.catch_up()
+        assert heard.records
+
+
+async def test_what_another_node_runs_and_nobody_told_us_is_found(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_wire, "BEAT", 0.1)
+    async with nodes(url, tmp_path, "a", "b") as [a, b]:
+        await a.store.append(HERE, [user("m0")])
+        taken = f"update lunar.session set owner = {b.store.node}, epoch = nextval('lunar.epoch')"
+        shared().sql(taken, url.rpartition("/")[2])
+        await until(lambda: a.deposed == [HERE])
+        assert not a.store.holds(HERE)
+        await until(lambda: HERE in b.woken)
 
 
 async def test_a_release_that_failed_is_no_dead_end(url: str, tmp_path: Path) -> None:

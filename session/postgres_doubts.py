@@ -1,0 +1,92 @@
+"""What was asked of the database and never answered: whether it was done is found out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import NamedTuple
+
+from session.errors import StorageError
+from session.ids import SessionId
+from session.postgres_database import Row
+from session.postgres_desk import Desk
+from session.postgres_leases import Leases
+
+_AGAIN = 1.0  # seconds until a database that is away is asked again
+
+
+class Owned(NamedTuple):
+    """What the table says of a session whose turns this node runs: its lease, and its last line."""
+
+    session: SessionId
+    epoch: int
+    head: int
+
+
+class Doubts:
+    """A session is in doubt from a lost answer on until its lease has a number that nobody ever sent."""
+
+    def __init__(self, leases: Leases) -> None:
+        self.closing = False  # set before the end: nothing is found out any more
+        self.woken: Callable[[SessionId], None] = lambda session: None  # the store's callback
+        self._leases = leases
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def add(self, session: SessionId) -> None:
+        """An answer is lost: what was asked for may have been done, or be done yet."""
+        desk = self._leases.desk(session)
+        desk.doubts += 1
+        if desk.doubts == 1:
+            task = asyncio.create_task(self._find_out(desk))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _find_out(self, desk: Desk) -> None:
+        """Ask until it is known what came of it: the session may be ours to run."""
+        while desk.doubts and not self.closing:
+            try:
+                await self.end(desk.session)
+            except StorageError:
+                await asyncio.sleep(_AGAIN)
+        if desk.epoch is not None:
+            asyncio.get_running_loop().call_soon(self.woken, desk.session)
+        self._leases.tidy(desk)
+
+    async def end(self, session: SessionId) -> Row | None:
+        """Let nothing be under way any more of which the outcome is unknown; raises `StorageError`.
+
+        Whatever still holds the session's row is waited for; what comes later by the old number is refused.
+        Where there was no doubt, nothing is asked; otherwise it returns what `Leases.claim` does.
+        """
+        if (desk := self._leases.find(session)) is None or not desk.doubts:
+            return None
+        async with desk.asking:  # one at a time: a second new number would refuse what is sent by the first
+            if not (doubts := desk.doubts):
+                return None
+            row = await self._leases.claim(session, renew=True)
+            desk.doubts -= doubts
+            return row
+
+    def compare(self, table: list[Owned]) -> None:
+        """See whether what is known here is what the table says, for all that is ours."""
+        for session, epoch, head in table:
+            desk = self._leases.find(session)
+            if desk is not None and (desk.busy or desk.asking.locked()):
+                continue  # it is about to know better
+            if desk is None or (desk.epoch or 0) < epoch:
+                self._ask(session)
+            elif desk.follower is not None and desk.head < head:
+                asyncio.get_running_loop().call_soon(self.woken, session)
+        ours = {owned.session for owned in table}
+        for desk in self._leases.desks:
+            if desk.epoch is not None and not desk.busy and desk.session not in ours:
+                self._ask(desk.session)
+
+    def _ask(self, session: SessionId) -> None:
+        if not self._leases.desk(session).doubts:
+            self.add(session)
+
+    async def quiet(self) -> None:
+        """Wait until nothing is under way."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
