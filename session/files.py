@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import islice
@@ -16,6 +15,7 @@ from weakref import WeakValueDictionary
 from session import archive
 from session.events import FORMAT, System
 from session.ids import SessionId
+from session.pool import Pool
 from session.transcript import Transcript
 
 T = TypeVar("T")
@@ -36,7 +36,7 @@ class OpenFiles:
     The work is done by the pool's threads, the books are kept by the event loop.
     """
 
-    def __init__(self, folder: Path, pool: Executor, most: int) -> None:
+    def __init__(self, folder: Path, pool: Pool, most: int) -> None:
         self.repaired: list[str] = []  # names of transcripts whose torn tail was cut off, for the log
         self.salvaged: list[str] = []  # names of those whose archive was damaged, for the log
         self._folder = folder
@@ -51,13 +51,15 @@ class OpenFiles:
     async def use(self, name: str, session: SessionId, work: Callable[[Transcript], T], *, create: bool) -> T:
         """Do the work with this transcript; raises `FileNotFoundError` where it is not made either.
 
+        `create`: make it where there is none, and write: such work is short, and shares the pool's threads.
         Must not be cancelled: its thread would stay in a file that counts as left.
         """
         async with self._room:
             opened = await self._opened(name, session, create)
             opened.users += 1
             try:
-                return await self._run(partial(work, opened.transcript))
+                do = partial(work, opened.transcript)
+                return await (self._pool.together(do) if create else self._pool.run(do))
             finally:
                 opened.users -= 1
                 self._left(name, opened)
@@ -91,7 +93,7 @@ class OpenFiles:
         header = System(name="session", content=session, format=FORMAT)
         cut = self._uncut.get(name)
         try:
-            transcript = await self._run(partial(self._transcript, name, header, create, cut))
+            transcript = await self._pool.run(self._transcript, name, header, create, cut)
         except BaseException:
             self._count -= 1
             raise
@@ -136,6 +138,3 @@ class OpenFiles:
     def _close(self, opened: _Open) -> None:
         opened.transcript.close()
         self._count -= 1
-
-    async def _run(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -24,6 +23,7 @@ from session.hints import OpenLog
 from session.ids import SessionId
 from session.listing import Entry, entries, id_of, remove
 from session.lock import DirectoryLock
+from session.pool import Pool
 from session.protocols import Following
 from session.transcript import Transcript
 
@@ -50,7 +50,7 @@ class Store:
         self._to_hint: set[str] = set()  # names whose appends wait for `_hinting`
         self._queues: dict[str, list[Append]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._pool = ThreadPoolExecutor(threads, "store")
+        self._pool = Pool(threads, "store")
         self._files = OpenFiles(self._sessions, self._pool, max_open)
 
     # -- life ------------------------------------------------------------------------------------
@@ -103,7 +103,7 @@ class Store:
         """Wait for what is being written, close every file and let go of the lock."""
         while self._tasks:
             await asyncio.wait(self._tasks)
-        await asyncio.to_thread(self._pool.shutdown)
+        await self._pool.close()
         self._files.close()
         self._hints.close()
         self._lock.release()
@@ -166,7 +166,7 @@ class Store:
         async with self._hinting:
             if name not in self._hints.names:
                 names, self._to_hint = self._to_hint | {name}, set()
-                await self._run(self._hints.add, *names)
+                await self._pool.run(self._hints.add, *names)
 
     async def settle(self, session: SessionId) -> None:
         """Say that the session has nothing open, so that the next start need not look at it."""
@@ -178,7 +178,7 @@ class Store:
     async def _unhint(self, name: str) -> None:
         async with self._hinting:
             if name not in self._hints.names:  # a newer hint must not be taken back
-                await self._run(self._hints.remove, name)
+                await self._pool.run(self._hints.remove, name)
 
     async def claim(self, session: SessionId) -> bool:
         """Nobody else runs turns here."""
@@ -200,7 +200,7 @@ class Store:
     async def probe(self) -> None:
         """Write a little and wait for the disk; clears or sets `fault`."""
         try:
-            await self._run(probe.write, self.data_dir)
+            await self._pool.run(probe.write, self.data_dir)
         except OSError as error:
             self.fault = f"{self.data_dir}: {error.strerror or error}"
         else:
@@ -240,14 +240,14 @@ class Store:
         """The whole lines of a session, in blocks that end with a line; nothing is checked."""
         found = archive.blocks(self.data_dir, ids.file_name(session))
         try:
-            while block := await self._run(next, found, b""):
+            while block := await self._pool.run(next, found, b""):
                 yield block
         except FileNotFoundError:
             return
 
     async def listing(self) -> list[Entry]:
         """Every session, latest first."""
-        return await self._run(lambda: sorted(entries(self.data_dir), key=lambda entry: -entry.modified))
+        return await self._pool.run(lambda: sorted(entries(self.data_dir), key=lambda entry: -entry.modified))
 
     async def delete(self, session: SessionId) -> bool:
         """Remove a transcript, and what was torn off it, for good; False where there is none."""
@@ -256,7 +256,7 @@ class Store:
     async def _delete(self, name: str, session: SessionId) -> bool:
         async with self._alone(name, session):  # appends that come from now on begin a new file
             async with self._files.without(name):
-                found = await self._run(remove, self.data_dir, session)
+                found = await self._pool.run(remove, self.data_dir, session)
             self._hints.names.discard(name)
             await self._unhint(name)
         return found
@@ -274,17 +274,17 @@ class Store:
                 return "it is archived already" if archived else "it is gone"
             await self._files.use(name, session, Transcript.cursor, create=False)  # a torn tail is cut off
             async with self._files.without(name):
-                packed = await self._run(archive.pack, self.data_dir, name)
+                packed = await self._pool.run(archive.pack, self.data_dir, name)
         return None if packed else "its archive holds something else: both are kept"
 
     async def tidy_archive(self) -> list[str]:
         """Remove archives that a crash left beside their transcripts; the names of those that differ."""
-        doubled = await self._run(archive.doubled, self.data_dir)
+        doubled = await self._pool.run(archive.doubled, self.data_dir)
         return [name for name in doubled if not await self._tidied(name)]
 
     async def _tidied(self, name: str) -> bool:
         async with self._files.without(name):
-            return await self._run(archive.drop_needless, self.data_dir, name)
+            return await self._pool.run(archive.drop_needless, self.data_dir, name)
 
     @asynccontextmanager
     async def _alone(self, name: str, session: SessionId) -> AsyncIterator[None]:
@@ -316,9 +316,6 @@ class Store:
         self._tasks.discard(task)
         if not task.cancelled():
             task.exception()  # whoever asked may be gone: that is no "exception never retrieved"
-
-    async def _run(self, work: Callable[..., T], *args: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work, *args)
 
     def _id_of(self, name: str) -> SessionId:
         return id_of(self.data_dir, name)
