@@ -279,9 +279,8 @@ class PostgresStore:
             self.woken(id_of(raw))
         for raw, epoch in beat.taken:
             session = id_of(raw)
-            if not self._leases.holds(session):
-                self._leases.take(self._leases.desk(session), epoch)
-                asyncio.get_running_loop().call_soon(self.woken, session)
+            self._leases.take_anew(session, epoch)
+            asyncio.get_running_loop().call_soon(self.woken, session)
 
     def _on_heard(self, node: int, kind: str, text: str) -> None:
         match kind:

@@ -55,6 +55,12 @@ class Leases:
         if before is None:
             asyncio.get_running_loop().call_soon(self.taken, desk.session)
 
+    def take_anew(self, session: SessionId, epoch: int) -> None:
+        """It was nobody's, and is ours: a lease that is still remembered was lost without a word."""
+        if (desk := self._desks.get(session)) is not None and (desk.epoch or 0) < epoch:
+            self.drop(desk)
+        self.take(self.desk(session), epoch)
+
     def drop(self, *desks: Desk) -> None:
         """The table says that these are not ours any more."""
         lost = [desk for desk in desks if desk.epoch is not None]

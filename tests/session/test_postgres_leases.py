@@ -264,6 +264,20 @@ async def test_a_lease_that_comes_back_has_another_number(trio: Trio, url: str) 
         await a.store.append(HERE, [note("n")], leased=True)
 
 
+async def test_a_lease_that_was_lost_unheard_and_taken_again_is_begun_anew(
+    beats: None, trio: Trio, url: str
+) -> None:
+    """Another node had it meanwhile: what was begun here under the old number is over."""
+    a, _, _ = trio
+    await a.store.append(HERE, [user("m")])
+    sql(url, "update lunar.session set owner = null, epoch = nextval('lunar.epoch')")
+    a.room = 9
+    await until(lambda: len(a.taken) == 2)
+    assert a.deposed == [HERE]
+    await until(lambda: a.woken == [HERE])
+    assert await a.store.append(HERE, [note("n")], leased=True)
+
+
 async def test_a_node_that_is_not_heard_is_replaced_and_knows_it_later(
     beats: None, trio: Trio, url: str
 ) -> None:
