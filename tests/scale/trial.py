@@ -54,8 +54,13 @@ async def tried(fleet: Fleet, proxies: list[Proxy], trial: Trial, pace: Pace) ->
                 fewer = partial(_fewer, load, left)
                 await fleet.until(fewer, "an answer", seconds=120)
         except AssertionError as error:
-            told = [await fleet.rows.state(someone.session) for someone in fleet.roamers if someone.owed()]
-            missing = f"{error} {len(load.missing())} wait: {load.missing()[:10]}"
+            waiting = load.missing()
+            sessions = [someone.session for someone in fleet.roamers if someone.owed()]
+            for chatter in fleet.chatters:
+                if any(word.startswith(f"{chatter.name}w") for word in waiting):
+                    sessions.append(chatter.session)
+            told = [await fleet.rows.state(session) for session in sessions]
+            missing = f"{error} {len(waiting)} wait: {waiting[:10]}"
             raise AssertionError("\n".join([missing, *told[:3], str(harms.happened)])) from None
     await fleet.stop()
     await fleet.read()
