@@ -75,7 +75,10 @@ class TelegramChannel:
         # A client of its own: however many replies are being sent, polling goes on.
         self._polling = PollRequest(connection_pool_size=2, connect_timeout=10, pool_timeout=10)
         self._bot = connect(settings.bot_token, settings.api_url, self._polling)
-        self.courier = Deliveries(self._bot, streaming=settings.streaming, clock=clock, sleep=sleep)
+        shared = common is not None
+        self.courier = Deliveries(
+            self._bot, streaming=settings.streaming, shared=shared, clock=clock, sleep=sleep
+        )
         self._reach = Reach(settings.bot_token, clock, sleep)
         self._moves = Moves(journal(common, data_dir, MOVES))
         self._common = common

@@ -37,13 +37,17 @@ class Failure(NamedTuple):
 
 
 class Deliveries:
-    """A `channels.base.Courier`. The bot stays its maker's: it is neither opened nor closed here."""
+    """A `channels.base.Courier`. The bot stays its maker's: it is neither opened nor closed here.
+
+    `shared`: other gateways bring replies of the same bot, too.
+    """
 
     def __init__(
         self,
         bot: Bot,
         *,
         streaming: Streaming = "edit",
+        shared: bool = False,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -53,6 +57,7 @@ class Deliveries:
         self.delivered = 0
         self._sending = Sending(bot, clock, sleep)
         self._streaming: Streaming = streaming
+        self._shared = shared
         self._desks: dict[SessionId, Desk] = {}
 
     @property
@@ -70,7 +75,9 @@ class Deliveries:
         if desk := self._desks.pop(session.id, None):
             desk.leave()
         try:
-            self._desks[session.id] = Desk(session, self._sending, self._streaming, self._told)
+            self._desks[session.id] = Desk(
+                session, self._sending, self._streaming, self._told, shared=self._shared
+            )
         except BadPeer as error:
             log.warning("a session has no place in Telegram", session=session.id, reason=str(error))
 

@@ -26,7 +26,11 @@ class Desk:
     Replies are brought in the order of their turns: the next one is not begun before the last one is whole.
     """
 
-    def __init__(self, session: Session, sending: Sending, streaming: Streaming, told: Told) -> None:
+    def __init__(
+        self, session: Session, sending: Sending, streaming: Streaming, told: Told, *, shared: bool = False
+    ) -> None:
+        """`shared`: another gateway may have begun what this one goes on with."""
+        self._shared = shared
         self._session = session
         self._sending = sending
         self._streaming: Streaming = streaming
@@ -40,7 +44,7 @@ class Desk:
         self._gather()
         self._watch = session.watch(self._hear)
         if running := self._watch.running:
-            reply = self._reply(running.turn, running.answers, session.sent(running.turn))
+            reply = self._running(running.turn, running.answers)
             reply.said.hear(Delta(running.turn, running.text))
             for asked in running.approvals:
                 self.asking.hear(asked)
@@ -75,7 +79,7 @@ class Desk:
         self.asking.hear(update)
         match update:
             case Started(turn, answers):
-                self._reply(turn, answers, self._session.sent(turn)).said.hear(update)
+                self._running(turn, answers).said.hear(update)
             case Delta(turn=turn) | ToolActivity(turn=turn):
                 if reply := self._replies.get(turn):
                     reply.said.hear(update)
@@ -94,9 +98,17 @@ class Desk:
             if delivery.turn not in self._given_up and delivery.failures < MAX_FAILURES:
                 self._reply(delivery.turn, delivery.answers, delivery.sent).close(delivery)
 
-    def _reply(self, turn: str, answers: tuple[str, ...], sent: Iterable[Sent]) -> Reply:
+    def _running(self, turn: str, answers: tuple[str, ...]) -> Reply:
+        # Of a turn that is over all that whoever else was at it can still write is the same as we do.
+        return self._reply(turn, answers, self._session.sent(turn), ours=not self._shared)
+
+    def _reply(
+        self, turn: str, answers: tuple[str, ...], sent: Iterable[Sent], *, ours: bool = True
+    ) -> Reply:
         if turn not in self._replies:
-            self._replies[turn] = Reply(self._session, self._sending, self._streaming, turn, answers, sent)
+            self._replies[turn] = Reply(
+                self._session, self._sending, self._streaming, turn, answers, sent, ours=ours
+            )
             if self.worker is None or self.worker.done():
                 self.worker = asyncio.create_task(self._work(), name=f"deliver {self._session.id}")
         return self._replies[turn]

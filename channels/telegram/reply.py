@@ -56,8 +56,14 @@ class Reply:
         turn: str,
         answers: tuple[str, ...],
         sent: Iterable[Sent],
+        *,
+        ours: bool = True,
     ) -> None:
-        """`sent`: what an earlier attempt at the turn, or at its delivery, has sent. Raises `BadPeer`."""
+        """`sent`: what an earlier attempt at the turn, or at its delivery, has sent. Raises `BadPeer`.
+
+        Where that is not `ours`, another gateway may change it yet, for instance one that stood still: it is
+        deleted before anything else is shown, so that no late edit can put half a reply over the whole one.
+        """
         self.turn = turn
         self.said = Said()
         self._session = session
@@ -65,7 +71,9 @@ class Reply:
         self._chat = chat = of_session(session.id, session.address)
         self._streaming = "off" if streaming == "draft" and not chat.private else streaming
         self._answers = answers
-        self._bubbles = {s.part: _Bubble(s.message_id) for s in sent if s.chat == str(chat.id)}
+        here = [s for s in sent if s.chat == str(chat.id)]
+        self._bubbles = {s.part: _Bubble(s.message_id) for s in here if ours}
+        self._foreign = [] if ours else [s.message_id for s in here]
         self._over = asyncio.Event()  # set by `close` and `abandon`
         self._delivery: Delivery | None = None  # set by `close`
 
@@ -167,6 +175,7 @@ class Reply:
                 await self._record("address", chat=str(moved.chat_id))
                 self._chat = Chat(moved.chat_id, self._chat.topic)
                 self._bubbles.clear()  # they stayed behind
+                self._foreign.clear()
             except NoSuchThread:
                 log.info("the topic is gone: the reply goes to the chat", turn=self.turn, chat=self._chat.id)
                 self._chat = Chat(self._chat.id)
@@ -190,6 +199,9 @@ class Reply:
             self._bubbles[part] = _Bubble(message_id, text)
             await self._record("sent", part=part, message_id=message_id, chat=str(self._chat.id))
 
+        while self._foreign:
+            await self._sending.delete(self._chat, self._foreign[-1])
+            self._foreign.pop()
         question = self._question() if part == 0 else None
         await self._sending.send(self._chat, text, reply_to=question, silent=part > 0, kept=kept)
 

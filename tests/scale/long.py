@@ -11,6 +11,7 @@ import asyncio
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,8 @@ async def run(part: str, deadline: float) -> None:
                     members = await PARTS[part][0](Path(folder), seed)
             except Exception as error:  # also what nobody expected is a result: the others are tried
                 failure = f"{error!r}"[:8000]
+                if not isinstance(error, AssertionError):
+                    failure += "".join(traceback.format_exception(error))[-4000:]
         note(f"scale {part}", seed=seed, seconds=round(time.monotonic() - began), failure=failure, **members)
 
 

@@ -70,8 +70,8 @@ async def make(bot: Bot, time: Time) -> AsyncIterator[Callable[..., Deliveries]]
     """Makes the outgoing half alone, as often as it is started."""
     made: list[Deliveries] = []
 
-    def deliveries(streaming: Streaming = "edit") -> Deliveries:
-        made.append(Deliveries(bot, streaming=streaming, clock=time, sleep=time.sleep))
+    def deliveries(streaming: Streaming = "edit", *, shared: bool = False) -> Deliveries:
+        made.append(Deliveries(bot, streaming=streaming, shared=shared, clock=time, sleep=time.sleep))
         return made[-1]
 
     yield deliveries

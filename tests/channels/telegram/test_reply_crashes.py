@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+from telegram import Bot
+from telegram.error import BadRequest
 
 from channels.errors import Refused
 from channels.telegram.chunks import split
@@ -12,7 +14,9 @@ from channels.telegram.render import render
 from channels.telegram.reply import Streaming
 from session.events import System
 from tests.channels.telegram.stage import (
+    ANSWER,
     LONG,
+    SHOWN,
     FakeSession,
     Wait,
     delivered,
@@ -108,6 +112,49 @@ async def test_a_turn_that_runs_again_goes_on_in_its_bubbles(
     assert texts.count("Another answer this time.") == 1
     assert len(texts) <= 2
     assert all(text.endswith("…") for text in texts if text != "Another answer this time.")
+
+
+async def test_half_a_reply_of_another_gateway_never_comes_over_the_whole_one(
+    server: TelegramServer, bot: Bot, make: Callable[..., Deliveries], wait: Wait
+) -> None:
+    """One that stood still goes on where it was, and edits the bubble that it knows: it is there no more."""
+    ann, session = server.user(7), private()
+    frozen = make(shared=True)
+    frozen.attend(session)
+    session.begins("t1", "7_1")
+    session.says("t1", "It is five past ")
+    await wait(lambda: session.recorded("sent"))
+    (half,) = session.sent("t1")
+    again = session.after_restart()  # whoever goes on does not see that the other one is at it
+    other = make(shared=True)
+    other.attend(again)
+    again.begins("t1", "7_1", attempt=2)
+    again.says("t1", "It is ")
+    again.ends("t1", ANSWER)
+    await wait(lambda: delivered(again))
+    with pytest.raises(BadRequest, match="not found"):
+        await bot.edit_message_text("It is five past …", 7, half.message_id)
+    assert ann.chat.texts() == [SHOWN]
+    assert [sent.message_id == half.message_id for sent in again.sent("t1")] == [True, False]
+
+
+async def test_of_a_turn_that_is_over_another_gateway_goes_on_in_its_bubbles(
+    server: TelegramServer, make: Callable[..., Deliveries], wait: Wait
+) -> None:
+    """Whatever the other one still writes is the whole reply."""
+    ann, session = server.user(7), private()
+    first = make(shared=True)
+    first.attend(session)
+    session.begins("t1", "7_1")
+    session.says("t1", "It is five past ")
+    await wait(lambda: session.recorded("sent"))
+    await first.close(0)
+    again = session.after_restart()
+    again.ends("t1", ANSWER)
+    make(shared=True).attend(again)
+    await wait(lambda: delivered(again))
+    assert ann.chat.texts() == [SHOWN]
+    assert len(server.calls_of("sendMessage")) == 1
 
 
 async def settled(server: TelegramServer, where: str) -> None:
