@@ -28,7 +28,7 @@ async def test_tokens_methods_and_forms(server: TelegramServer) -> None:
     async with aiohttp.ClientSession(server.api_url) as client:
 
         async def asked(path: str, **body: object) -> tuple[int, str]:
-            async with client.post(path, **body) as answer:  # type: ignore[arg-type]
+            async with client.post(path, **body) as answer:  # type: ignore[arg-type] # whatever `post` takes
                 found = await answer.json()
                 assert found["ok"] is (answer.status == 200)
                 return answer.status, found.get("description", "")

@@ -171,7 +171,7 @@ async def test_a_webhook_gets_its_secret_and_is_tried_again_in_order(
     assert await bot.set_webhook(receiver.url, secret_token="s3cret", allowed_updates=["message"])
     await server.until(lambda: not server.updates.pending)
     assert {secret for secret, _ in receiver.got} == {"s3cret"}
-    texts = [body["message"]["text"] for _, body in receiver.got]  # type: ignore[index]
+    texts = [body["message"]["text"] for _, body in receiver.got]  # type: ignore[index] # a message's JSON
     assert texts == ["one", "one", "one", "two"]
     info = await bot.get_webhook_info()
     assert (info.url, info.pending_update_count) == (receiver.url, 0)
@@ -188,7 +188,7 @@ async def test_a_chat_whose_webhook_fails_does_not_hold_another(
     await server.until(lambda: server.updates.webhook and server.updates.webhook.tries == 2)
     server.user(8).says("at once")
     await server.until(lambda: len(server.updates.pending) == 1)
-    assert receiver.got[-1][1]["message"]["text"] == "at once"  # type: ignore[index]
+    assert receiver.got[-1][1]["message"]["text"] == "at once"  # type: ignore[index] # a message's JSON
 
 
 async def test_polling_and_a_webhook_exclude_each_other(

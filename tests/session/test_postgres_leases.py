@@ -243,7 +243,7 @@ async def test_a_stale_epoch_keeps_no_message_out(trio: Trio, url: str) -> None:
     many = [a.store.append(HERE, [note(str(number))], leased=number % 2 == 0) for number in range(6)]
     told = await asyncio.gather(*many, return_exceptions=True)
     assert [type(one) for one in told] == [LeaseLost, list] * 3
-    assert [one.content for one in said(await b.store.after(HERE, None, 9))[1:]] == ["1", "3", "5"]  # type: ignore[union-attr]
+    assert [one.content for one in said(await b.store.after(HERE, None, 9))[1:]] == ["1", "3", "5"]  # type: ignore[union-attr] # all of them are notes
 
 
 async def test_a_lease_that_comes_back_has_another_number(trio: Trio, url: str) -> None:

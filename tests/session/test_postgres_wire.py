@@ -83,9 +83,9 @@ async def test_connections_that_are_cut_are_made_anew(pair: Pair, url: str) -> N
     await a.store.append(HERE, [user("m")])
     for count in (1, 2):
         cut(url)
-        await until(lambda count=count: a.lost >= count and b.lost >= count)  # type: ignore[misc]
+        await until(lambda count=count: a.lost >= count and b.lost >= count)  # type: ignore[misc] # mypy does not infer a default of a lambda
         a.store.notify(b.store.node, f"{count}")
-        await until(lambda count=count: (a.store.node, f"{count}") in b.heard)  # type: ignore[misc]
+        await until(lambda count=count: (a.store.node, f"{count}") in b.heard)  # type: ignore[misc] # mypy does not infer a default of a lambda
     assert [node.store.node for node in pair] == before
     assert await a.store.append(HERE, [note("n")], leased=True)  # nobody was away for long
 
@@ -119,7 +119,7 @@ async def test_everything_returns_when_the_server_does(tmp_path: Path) -> None:
                 assert a.store.fault
                 a.store.notify(None, "nobody can hear this")
                 await asyncio.to_thread(server.start)
-                await until(lambda lost=lost: a.lost > lost[0] and b.lost > lost[1])  # type: ignore[misc]
+                await until(lambda lost=lost: a.lost > lost[0] and b.lost > lost[1])  # type: ignore[misc] # mypy does not infer a default of a lambda
                 await a.store.probe()
                 assert a.store.fault is None
                 await b.store.append(HERE, [note(end.__name__)])

@@ -100,7 +100,7 @@ async def test_results_come_in_the_order_of_the_calls(opened: Store) -> None:
     futures = []
     for number in range(100):
         future = opened.append(HERE, [note(str(number))], sync=number % 7 == 0)
-        future.add_done_callback(lambda _, number=number: done.append(number))  # type: ignore[misc]
+        future.add_done_callback(lambda _, number=number: done.append(number))  # type: ignore[misc] # mypy does not infer a default of a lambda
         futures.append(future)
         if number % 10 == 0:
             await asyncio.sleep(0)

@@ -85,7 +85,7 @@ async def test_results_come_in_the_order_of_the_calls(store: TranscriptStore) ->
     futures = []
     for number in range(300):
         future = store.append(HERE, [note(str(number))], sync=number % 7 == 0)
-        future.add_done_callback(lambda _, number=number: done.append(number))  # type: ignore[misc]
+        future.add_done_callback(lambda _, number=number: done.append(number))  # type: ignore[misc] # mypy does not infer a default of a lambda
         futures.append(future)
         if number % 10 == 0:
             await asyncio.sleep(0)
@@ -205,7 +205,7 @@ async def test_pages_of_a_long_session(store: TranscriptStore) -> None:
         assert await store.after(HERE, known[100].cursor, limit) == known[101 : 101 + limit]
         assert await store.before(HERE, known[900].cursor, limit) == known[901 - limit : 901]
         assert await store.before(HERE, None, limit) == known[-limit:]
-        assert await store.recent(HERE, lambda record, limit=limit: record == known[-limit]) == known[-limit:]  # type: ignore[misc]
+        assert await store.recent(HERE, lambda record, limit=limit: record == known[-limit]) == known[-limit:]  # type: ignore[misc] # mypy does not infer a default of a lambda
         assert (
             await store.after(HERE, known[100].cursor, 900, known[100 + limit].cursor)
             == (known[101 : 101 + limit])

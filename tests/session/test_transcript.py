@@ -87,7 +87,7 @@ def test_reading_is_slicing(sizes: list[int], data: st.DataObject) -> None:
         rest = list(model)
         while rest:
             count = data.draw(st.integers(1, 5))
-            stored += file.append(rest[:count])  # type: ignore[arg-type]
+            stored += file.append(rest[:count])  # type: ignore[arg-type] # a list of some of the events
             del rest[:count]
         all_ = file.after(None, 1_000)
         assert all_[len(all_) - len(stored) :] == stored

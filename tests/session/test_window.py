@@ -22,7 +22,7 @@ def started(turn: str, *messages: str, attempt: int = 1) -> System:
 
 
 def answer(turn: str, *answers: str, finish: str = "stop") -> Assistant:
-    return Assistant(content=f"answer {turn}", turn=turn, answers=answers, finish=finish)  # type: ignore[arg-type]
+    return Assistant(content=f"answer {turn}", turn=turn, answers=answers, finish=finish)  # type: ignore[arg-type] # a `Finish`, as the callers give it
 
 
 def call(turn: str, id: str = "c1") -> ToolCall:
