@@ -83,6 +83,7 @@ class Daemon:
     async def launch(self, **env: str) -> None:
         """Start the process only."""
         assert self.process is None, "it is running already"
+        self.port = 0  # until it is ready: the last one may be somebody else's by now
         self.folder.mkdir(exist_ok=True)
         arguments = [*self._arguments]
         if self._config is not None:

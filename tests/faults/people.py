@@ -91,6 +91,8 @@ class WebCarrier:
 
     @classmethod
     async def open(cls, daemon: Daemon, patience: float) -> WebCarrier:
+        if daemon.process is None or not daemon.port:
+            raise Lost("the daemon of another trial may have its port by now")
         url = f"ws://127.0.0.1:{daemon.port}/ws"
         try:
             connecting = connect(url, proxy=None, max_size=1 << 21, open_timeout=patience, close_timeout=1)
