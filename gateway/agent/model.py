@@ -33,7 +33,7 @@ from gateway.agent.model_errors import (
     ModelUnreachable,
 )
 from gateway.agent.optional_parameters import refused_parameter
-from gateway.agent.pace import Pace, connection_of
+from gateway.agent.pace import Pace, Pauses, connection_of
 from gateway.agent.refusals import Refusal, retry_after, understood
 from gateway.agent.reply import Asked, Call, Finish, Text
 from gateway.agent.retries import Retries
@@ -71,6 +71,7 @@ class Model:
         self._price = endpoint.price
         self._keep_reasoning = endpoint.keep_reasoning
         self._sleep = sleep
+        self._pauses = Pauses()
         self._lacking: frozenset[str] = frozenset()  # optional parameters that this server refused
         url, auth = _address(endpoint)
         redactor = Redactor((endpoint.api_key, *(auth or ())))
@@ -188,7 +189,7 @@ class Model:
         first_by = min(asyncio.get_running_loop().time() + limits.first_chunk, ends)
         response = await self._sent(request, first_by)
         reads = response.http_response.aiter_bytes()
-        pace = Pace(connection_of(response.http_response.stream))
+        pace = Pace(connection_of(response.http_response.stream), self._pauses)
         try:
             answer = Answer(
                 reads, limits, first_by, self._failures, pace, keep_reasoning=self._keep_reasoning

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
+from itertools import pairwise
 from typing import ClassVar
 
 import httpx2
@@ -10,7 +11,7 @@ import pytest
 
 from gateway.agent import model
 from gateway.agent.endpoint import Endpoint
-from gateway.agent.pace import Pace, connection_of
+from gateway.agent.pace import Pace, Pauses, connection_of
 from gateway.agent.reply import Finish, Text
 from tests.fakes.openai_server import OpenAIServer, Say
 
@@ -39,9 +40,22 @@ class Reading(asyncio.Transport):
         self.resumed.set()
 
 
+class Noted(Reading):
+    """One that notes when it is read again."""
+
+    def __init__(self, number: int, read: list[int]) -> None:
+        super().__init__()
+        self.number = number
+        self.read = read
+
+    def resume_reading(self) -> None:
+        super().resume_reading()
+        self.read.append(self.number)
+
+
 async def test_after_the_first_text_it_reads_on_at_once() -> None:
     transport = Reading()
-    pace = Pace(lambda: transport)
+    pace = Pace(lambda: transport, Pauses())
     pace.shown(100.0)
     pace.shown(100.01)  # a tenth of that is not worth a wait
     assert transport.told == []
@@ -49,7 +63,7 @@ async def test_after_the_first_text_it_reads_on_at_once() -> None:
 
 async def test_later_it_waits_and_reads_on() -> None:
     transport = Reading()
-    pace = Pace(lambda: transport)
+    pace = Pace(lambda: transport, Pauses())
     pace.shown(100.0)
     pace.shown(101.0)
     assert transport.told == ["pause"]
@@ -59,28 +73,45 @@ async def test_later_it_waits_and_reads_on() -> None:
 
 
 async def test_a_connection_that_is_gone_is_left_alone() -> None:
-    gone, nowhere = Reading(closed=True), Pace(lambda: None)
-    going = Pace(lambda: gone)
+    gone, nowhere = Reading(closed=True), Pace(lambda: None, Pauses())
+    going = Pace(lambda: gone, Pauses())
     for pace in (going, nowhere):
         pace.shown(100.0)
         pace.shown(101.0)
     assert gone.told == []
 
 
-async def test_a_connection_that_goes_meanwhile_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    transport = Reading()
-    due: list[Callable[[], None]] = []
-    loop = asyncio.get_running_loop()
-    monkeypatch.setattr(loop, "call_later", lambda delay, call, *args: due.append(lambda: call(*args)))
-    pace = Pace(lambda: transport)
-    pace.shown(100.0)
-    pace.shown(101.0)
-    monkeypatch.undo()
-    transport.closed = True
-    for call in due:
-        call()
-    assert len(due) == 1
-    assert transport.told == ["pause"]
+async def test_a_connection_that_goes_meanwhile_is_left_alone() -> None:
+    pauses, gone, behind = Pauses(), Reading(), Reading()
+    pauses.pause(gone, 0.001)
+    pauses.pause(behind, 0.002)
+    gone.closed = True
+    async with asyncio.timeout(TIMEOUT):
+        await behind.resumed.wait()
+    assert gone.told == ["pause"]
+
+
+async def test_whoever_is_due_first_is_read_first() -> None:
+    pauses, read = Pauses(), list[int]()
+    transports = [Noted(number, read) for number in range(5)]
+    for number in (3, 1, 4, 0, 2):
+        pauses.pause(transports[number], 0.005 * number)
+    async with asyncio.timeout(TIMEOUT):
+        await transports[4].resumed.wait()
+    assert read == [0, 1, 2, 3, 4]
+
+
+async def test_however_many_are_due_others_have_their_turn() -> None:
+    pauses, read, turns = Pauses(), list[int](), list[int]()
+    transports = [Noted(number, read) for number in range(500)]
+    for transport in transports:
+        pauses.pause(transport, 0.0)
+    async with asyncio.timeout(TIMEOUT):
+        while len(read) < len(transports):
+            turns.append(len(read))
+            await asyncio.sleep(0)
+    assert max(after - before for before, after in pairwise(turns)) < 100
+    assert read == list(range(500))
 
 
 def test_a_stream_of_another_kind_has_no_connection() -> None:
@@ -93,8 +124,8 @@ class Watched(Pace):
     ways: ClassVar[list[Callable[[], asyncio.Transport | None]]] = []
     found: ClassVar[list[bool]] = []
 
-    def __init__(self, connection: Callable[[], asyncio.Transport | None]) -> None:
-        super().__init__(connection)
+    def __init__(self, connection: Callable[[], asyncio.Transport | None], pauses: Pauses) -> None:
+        super().__init__(connection, pauses)
         self.ways.append(connection)
         self._way = connection
 
