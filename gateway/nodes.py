@@ -57,9 +57,13 @@ class Nodes:
 
     async def _look(self) -> None:
         try:
-            self.others = [node for node in await self.store.nodes() if node.id != self.store.node]
+            others = [node for node in await self.store.nodes() if node.id != self.store.node]
         except (StorageError, OSError) as error:
             log.info("the other nodes are not known", error=str(error))
+            return
+        for died in {node.id for node in self.others} - {node.id for node in others}:
+            self.watching.died(died)
+        self.others = others
 
     def close(self) -> None:
         """Say and hear nothing more."""

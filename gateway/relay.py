@@ -66,10 +66,10 @@ class Relay:
         self._watchers[node] = key
         self._send(self.lane.session, node, key, [self._snapshot()])
 
-    def remove(self, node: int, key: str) -> None:
-        """It watches no longer."""
-        if self._watchers.get(node) == key:
-            del self._watchers[node]
+    def remove(self, node: int, key: str | None = None) -> None:
+        """It watches no longer, by this key or (None) at all."""
+        if key is None or self._watchers.get(node) == key:
+            self._watchers.pop(node, None)
 
     def anew(self) -> None:
         """Something of what was sent may be lost, or holds no longer: begin with another snapshot."""

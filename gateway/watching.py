@@ -141,6 +141,11 @@ class Watching:
         if relay := self._relays.get(session):
             relay.remove(node, key)
 
+    def died(self, node: int) -> None:
+        """It is told nothing any more."""
+        for relay in self._relays.values():
+            relay.remove(node)
+
     def anew(self, session: SessionId) -> None:
         """The session begins anew, for those who watch it too."""
         if relay := self._relays.get(session):

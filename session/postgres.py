@@ -275,6 +275,7 @@ class PostgresStore:
     def _on_beat(self, beat: Beat) -> None:
         if not beat.alive:
             self._leases.drop(*self._leases.desks)
+            self.lost()  # what others say to the node that this one was, nobody hears
         for raw in beat.woken:
             self.woken(id_of(raw))
         for raw, epoch in beat.taken:

@@ -50,6 +50,7 @@ class Wire:
         self._overrun = False
         self._due = asyncio.Event()  # something waits, or a beat is wanted now
         self._history = ""  # the server's timeline: another one after a fail-over
+        self._moved = False  # it is another one, and `back` has not said so yet
 
     # -- life ------------------------------------------------------------------------------------
 
@@ -95,8 +96,8 @@ class Wire:
             self._connection.terminate()
             self._connection = None
 
-    async def _connect(self) -> tuple[Connection, bool]:
-        """Listen; returns whether the server's history may be another one than before."""
+    async def _connect(self) -> None:
+        """Listen, and see whether the server's history may be another one than before."""
         # What is lost here is said again, or is found out: no commit waits for the disk.
         self._connection = connection = await self._database.connect(_ANSWER, synchronous_commit="off")
         self._process = connection.get_server_pid()
@@ -106,12 +107,13 @@ class Wire:
             await connection.add_listener(_own(self.node), self._receive)
         history = await connection.fetchval("select left(pg_walfile_name(pg_current_wal_lsn()), 8)")
         before, self._history = self._history, history
-        return connection, before not in ("", history)
+        self._moved |= before not in ("", history)
 
     async def _again(self) -> None:
-        _, moved = await self._connect()
+        await self._connect()
         await self._beat()
         await self._compare()
+        moved, self._moved = self._moved, False
         self.back(moved)
 
     async def _compare(self) -> None:
@@ -148,7 +150,7 @@ class Wire:
             self._due.clear()
             if not self._waiting:
                 return  # a beat is wanted now
-            await self._send()
+            await self._send(due)
 
     async def _beat(self) -> None:
         assert self._connection is not None
@@ -161,16 +163,20 @@ class Wire:
         taken = list(zip(row["taken"] or (), row["epochs"] or (), strict=True))
         self.on_beat(Beat(row["alive"], row["woken"] or [], taken))
 
-    async def _send(self) -> None:
+    async def _send(self, until: float = float("inf")) -> None:
+        """Send what waits; what still does at this time of the loop's has to wait for a beat."""
         assert self._connection is not None
-        while self._waiting:
+        clock = asyncio.get_running_loop().time
+        while self._waiting and clock() < until:
             some = [self._waiting.popleft() for _ in range(min(_AT_ONCE, len(self._waiting)))]
             await self._connection.execute(
                 "select pg_notify(c, p) from unnest($1::text[], $2::text[]) as given (c, p)",
                 [channel for channel, _ in some],
                 [text for _, text in some],
             )
-        if self._overrun:
+        if self._waiting:
+            self._due.set()
+        elif self._overrun:
             self._overrun = False
             self.back(False)
 

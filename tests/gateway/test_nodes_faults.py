@@ -47,6 +47,20 @@ async def test_a_node_is_killed_in_mid_turn_and_the_other_one_answers(
     assert len(await pair.closing("m2")) == 1
 
 
+async def test_a_node_that_came_back_shows_what_the_other_one_says(pair: Pair) -> None:
+    """It is another one for those who speak to it: what they say to the one that it was nobody hears."""
+    await pair.start()
+    here, there = await pair.a.client(), await pair.b.client()
+    await here.ask("Hello", "m1")
+    await there.closed("m1")
+    await pair.sql("update lunar.node set dead = true where name = 'b'")
+    async with asyncio.timeout(TAKEN_OVER):
+        while await pair.sql("select 1 from lunar.node where name = 'b' and not dead") != "1":  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.1)
+    await there.say("And now?", "m2")  # its own node stores it, the other one answers
+    assert (await there.closed("m2"))["content"] == "echo: And now?"
+
+
 async def test_a_node_that_slept_writes_nothing_and_shows_what_the_other_one_says(
     pair: Pair, openai: OpenAIServer
 ) -> None:

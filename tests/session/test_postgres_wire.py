@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 
 import pytest
 
 from session import postgres_wire
+from session.errors import StorageError
+from session.postgres_wire import Wire
 from session.protocols import NOTICE_BYTES
 from tests.fakes.postgres_server import PostgresServer, shared
 from tests.session.postgres_nodes import Node, nodes, until
@@ -131,3 +134,100 @@ async def test_everything_returns_when_the_server_does(tmp_path: Path) -> None:
             assert len(await a.store.nodes()) == 2
     finally:
         server.close()
+
+
+class Slow:
+    """A connection that knows when its node beat, and whose statements take five milliseconds."""
+
+    def __init__(self) -> None:
+        self.beats = 0
+        self.sent = 0
+
+    def is_closed(self) -> bool:
+        return False
+
+    def terminate(self) -> None:
+        pass
+
+    async def execute(self, statement: str, channels: list[str], texts: list[str]) -> None:
+        await asyncio.sleep(0.005)
+        self.sent += len(texts)
+
+    async def fetchrow(self, *_: object) -> dict[str, object]:
+        self.beats += 1
+        return {"alive": True, "woken": None, "taken": None, "epochs": None}
+
+    async def fetch(self, *_: object) -> list[object]:
+        return []
+
+
+class Promoted(Slow):
+    """One to a server that has taken the place of another, and does not answer the first beat."""
+
+    async def fetchval(self, *_: object) -> str:
+        return "00000002"
+
+    async def add_listener(self, *_: object) -> None:
+        pass
+
+    def add_termination_listener(self, _: object) -> None:
+        pass
+
+    def get_server_pid(self) -> int:
+        return 1
+
+    async def fetchrow(self, *_: object) -> dict[str, object]:
+        if not self.beats:
+            self.beats += 1
+            raise StorageError("does not answer")
+        return await super().fetchrow()
+
+
+class Connects:
+    """A database to which there is one connection."""
+
+    def __init__(self, connection: Slow) -> None:
+        self._connection = connection
+
+    async def connect(self, *_: object, **__: object) -> Slow:
+        return self._connection
+
+    def mapped(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+@asynccontextmanager
+async def running(wire: Wire) -> AsyncIterator[None]:
+    task = asyncio.create_task(wire.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+async def test_a_node_that_always_has_something_to_say_beats_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(postgres_wire, "BEAT", 0.1)
+    slow = Slow()
+    wire = Wire(Connects(slow), "a")  # type: ignore[arg-type] # a stand-in for the database
+    wire._connection = slow  # type: ignore[assignment] # a stand-in for a connection
+    async with running(wire):
+        said = 0
+        while slow.beats < 10:
+            wire.send(1, "notice", "x")
+            said += 1
+            assert said < 5_000, "no beat, for there was always something to say"
+            await asyncio.sleep(0.002)
+        await until(lambda: slow.sent == said)
+
+
+async def test_another_history_is_told_though_the_first_beat_behind_it_fails() -> None:
+    told: list[bool] = []
+    wire = Wire(Connects(Promoted()), "a")  # type: ignore[arg-type] # a stand-in for the database
+    wire._history = "00000001"
+    wire.back = told.append
+    async with running(wire):
+        await until(lambda: told)
+    assert told == [True]
