@@ -47,8 +47,13 @@ class Pool:
         while self._waiting and self._free:
             share = -(-len(self._waiting) // self._threads)
             some, self._waiting = self._waiting[:share], self._waiting[share:]
-            self._free -= 1
-            self._executor.submit(self._do, some, loop)
+            try:
+                self._executor.submit(self._do, some, loop)
+            except RuntimeError as error:  # it is closed
+                for work in some:
+                    work.done.set_exception(error)
+            else:
+                self._free -= 1
 
     def _do(self, some: list[_Work], loop: asyncio.AbstractEventLoop) -> None:
         outcomes: list[_Outcome] = []

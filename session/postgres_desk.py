@@ -10,6 +10,7 @@ from typing import NamedTuple
 from session.appends import Append
 from session.events import Record
 from session.ids import SessionId
+from session.postgres_database import Row
 
 
 class Follower:
@@ -77,6 +78,7 @@ class Desk:
     head: int = 0  # up to this line all is known to whoever uses the session here
     tag: str | None = None  # of the session's life in which that is so
     doubts: int = 0  # answers that were lost: what was asked for may still be carried out
+    ending: asyncio.Task[Row | None] | None = None  # puts an end to them
     asking: asyncio.Lock = field(default_factory=asyncio.Lock)  # held while the lease is about to change
     follower: Follower | None = None
 

@@ -174,7 +174,8 @@ class Desks:
             return
         self._hand(desk, answer.tag, list(enumerate(answer.gap, desk.head + 1)))
         while desk.follower and desk.head < last:
-            await self._fetch(desk, last)
+            if not await self._fetch(desk, last) and desk.head < last:
+                self._break(desk)  # it is not there any more
 
     async def _look(self, desk: Desk) -> None:
         """Hand over all that is new."""

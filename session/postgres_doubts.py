@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Coroutine
+from typing import Any, NamedTuple, TypeVar
 
 from session.errors import StorageError
 from session.ids import SessionId
@@ -12,6 +12,7 @@ from session.postgres_database import Row
 from session.postgres_desk import Desk
 from session.postgres_leases import Leases
 
+T = TypeVar("T")
 _AGAIN = 1.0  # seconds until a database that is away is asked again
 
 
@@ -30,16 +31,14 @@ class Doubts:
         self.closing = False  # set before the end: nothing is found out any more
         self.woken: Callable[[SessionId], None] = lambda session: None  # the store's callback
         self._leases = leases
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     def add(self, session: SessionId) -> None:
         """An answer is lost: what was asked for may have been done, or be done yet."""
         desk = self._leases.desk(session)
         desk.doubts += 1
         if desk.doubts == 1:
-            task = asyncio.create_task(self._find_out(desk))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._task(self._find_out(desk))
 
     async def _find_out(self, desk: Desk) -> None:
         """Ask until it is known what came of it: the session may be ours to run."""
@@ -58,14 +57,22 @@ class Doubts:
         Whatever still holds the session's row is waited for; what comes later by the old number is refused.
         Where there was no doubt, nothing is asked; otherwise it returns what `Leases.claim` does.
         """
-        if (desk := self._leases.find(session)) is None or not desk.doubts:
-            return None
-        async with desk.asking:  # one at a time: a second new number would refuse what is sent by the first
-            if not (doubts := desk.doubts):
-                return None
-            row = await self._leases.claim(session, renew=True)
+        row: Row | None = None
+        while (desk := self._leases.find(session)) is not None and desk.doubts:
+            if desk.ending is None:  # one for all: a second new number would refuse what is sent by the first
+                desk.ending = self._task(self._end(desk))
+            row = await asyncio.shield(desk.ending)
+        return row
+
+    async def _end(self, desk: Desk) -> Row | None:
+        doubts = desk.doubts
+        try:
+            async with desk.asking:
+                row = await self._leases.claim(desk.session, renew=True)
             desk.doubts -= doubts
             return row
+        finally:
+            desk.ending = None
 
     def compare(self, table: list[Owned]) -> None:
         """See whether what is known here is what the table says, for all that is ours."""
@@ -74,6 +81,8 @@ class Doubts:
             if desk is not None and (desk.busy or desk.asking.locked()):
                 continue  # it is about to know better
             if desk is None or (desk.epoch or 0) < epoch:
+                if desk is not None and not desk.doubts:
+                    self._leases.drop(desk)  # a lease that was lost without a word
                 self._ask(session)
             elif desk.follower is not None and desk.head < head:
                 asyncio.get_running_loop().call_soon(self.woken, session)
@@ -85,6 +94,17 @@ class Doubts:
     def _ask(self, session: SessionId) -> None:
         if not self._leases.desk(session).doubts:
             self.add(session)
+
+    def _task(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever asked may be gone: that is no "exception never retrieved"
 
     async def quiet(self) -> None:
         """Wait until nothing is under way."""

@@ -76,10 +76,13 @@ class Leases:
         `before`: the number that was known here when the table was asked. What was taken since then, on
         another connection, may be newer than the answer.
         """
-        if epoch is not None:
-            self.take(desk, epoch)
-        elif desk.epoch == before:
-            self.drop(desk)
+        if epoch is None:
+            if desk.epoch == before:
+                self.drop(desk)
+            return
+        if before is not None and desk.epoch == before < epoch and not desk.doubts:
+            self.drop(desk)  # nobody renewed it: it was lost without a word, and is taken anew
+        self.take(self._desks.setdefault(desk.session, desk), epoch)  # dropping it may have cleared it away
 
     # -- taking and giving back ------------------------------------------------------------------
 
@@ -110,8 +113,7 @@ class Leases:
         except StorageError:
             return
         if row is not None and row[0] != "newer" and desk.epoch == epoch:  # or an append took it again
-            desk.epoch = None
-            self.tidy(desk)
+            self.drop(desk)  # somebody may have come back to the session meanwhile
 
     async def release(self, session: SessionId) -> None:
         """Somebody else shall have it; raises `StorageError`."""

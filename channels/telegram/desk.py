@@ -99,7 +99,7 @@ class Desk:
                 self._reply(delivery.turn, delivery.answers, delivery.sent).close(delivery)
 
     def _running(self, turn: str, answers: tuple[str, ...]) -> Reply:
-        # Of a turn that is over all that whoever else was at it can still write is the same as we do.
+        # Of a turn that is over, whoever ended it brings the same as we do, and deletes nothing.
         return self._reply(turn, answers, self._session.sent(turn), ours=not self._shared)
 
     def _reply(

@@ -91,3 +91,5 @@ async def test_the_end_waits_for_what_is_under_way() -> None:
     await pool.close()
     with pytest.raises(RuntimeError):
         await pool.run(lambda: None)
+    with pytest.raises(RuntimeError):
+        await pool.together(lambda: None)

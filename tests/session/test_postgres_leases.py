@@ -278,6 +278,30 @@ async def test_a_lease_that_was_lost_unheard_and_taken_again_is_begun_anew(
     assert await a.store.append(HERE, [note("n")], leased=True)
 
 
+@pytest.mark.parametrize("how", ["append", "claim"])
+async def test_a_lease_that_was_lost_unheard_and_is_taken_by_a_statement_is_begun_anew(
+    no_beats: None, url: str, tmp_path: Path, how: str
+) -> None:
+    async with nodes(url, tmp_path, "a") as [a]:
+        await a.store.append(HERE, [user("m")])
+        sql(url, "update lunar.session set owner = null")
+        if how == "append":
+            await a.store.append(HERE, [note("n")])
+        else:
+            await a.store._leases.claim(HERE)
+        await until(lambda: a.deposed == [HERE])
+        assert a.taken == [HERE, HERE]
+        assert await a.store.append(HERE, [note("n")], leased=True)
+
+
+async def test_who_is_there_when_its_session_is_given_up_hears_of_it(trio: Trio, url: str) -> None:
+    a, b, _ = trio
+    await a.store.append(HERE, [note("n")])
+    await a.store.settle(HERE)
+    await until(lambda: a.deposed == [HERE])
+    assert await b.store.claim(HERE)
+
+
 async def test_a_node_that_is_not_heard_is_replaced_and_knows_it_later(
     beats: None, trio: Trio, url: str
 ) -> None:
