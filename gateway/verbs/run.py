@@ -10,7 +10,7 @@ import sys
 
 import uvloop
 
-from gateway import banner, collector, config_file, log, systemd
+from gateway import banner, collector, config_file, heap, log, systemd
 from gateway.config_file import Loaded
 from gateway.config_problem import located
 from gateway.daemon import Daemon
@@ -19,6 +19,7 @@ from gateway.errors import ConfigError, GatewayError
 
 def main(config: str | None, verbose: bool) -> int:
     """Run until SIGTERM or SIGINT. Raises `GatewayError` where the start fails."""
+    heap.share()
     source = config_file.read(config_file.find(config))
     settings = config_file.resolve(source)
     log.configure(config_file.secrets(settings), level=logging.DEBUG if verbose else logging.INFO)

@@ -29,9 +29,9 @@ from tests.faults.weather import Weather
 from tests.faults.world import TOKEN, World
 
 MINUTE = 60.0  # from fault to fault
-LASTING = 3600.0  # seconds: a life that is shorter tells nothing of a slope
+LASTING = 2100.0  # seconds: a life that is shorter tells nothing of a slope
 # Seconds until every conversation has the 256 messages that are read again after a fault, the peak of memory.
-WARMING = 2100.0
+WARMING = 1500.0
 KILL_AGE = 4000.0  # a life is let live so long
 LEAK = {"rss": 24.0, "pss": 24.0, "descriptors": 12.0}  # an hour, as the interval's lower end: a soak fails
 
