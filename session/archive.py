@@ -16,8 +16,9 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from session.directory import sync_directory
 from session.errors import DamagedArchive
-from session.transcript import BLOCK, Transcript, sync_directory
+from session.transcript import BLOCK, Transcript
 
 FOLDER = "archive"
 ENDING = ".gz"

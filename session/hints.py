@@ -14,8 +14,8 @@ import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
+from session.directory import sync_directory
 from session.errors import StorageError
-from session.transcript import sync_directory
 
 _HEADER = b"lunar open 2\n"
 _LARGE = 1 << 20  # bytes; then the log is written anew, unless that would not make it half as large

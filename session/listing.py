@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from session import archive, ids
+from session.directory import sync_directory
 from session.errors import BadSessionId, SessionError
 from session.events import System, User
 from session.ids import SessionId
-from session.transcript import sync_directory
 
 
 class Entry(NamedTuple):

@@ -9,6 +9,7 @@ import errno
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -16,6 +17,7 @@ from time import perf_counter
 from typing import NamedTuple
 
 from session import events
+from session.directory import sync_directory
 from session.errors import BadCursor, StorageError
 from session.events import BadLine, Event, Record
 
@@ -64,8 +66,8 @@ class Transcript:
         else:
             self._fd = _memory(content)
         try:
-            if cut is not None and os.fstat(self._fd).st_size > cut:
-                os.ftruncate(self._fd, cut)
+            if cut is not None:
+                self._cut(min(cut, os.fstat(self._fd).st_size))
             size = os.fstat(self._fd).st_size
             if writable and not size:
                 sync_directory(path.parent)  # it may be of this moment, or of a start that failed right here
@@ -146,9 +148,15 @@ class Transcript:
             return
         self.end = self._synced = keep
         try:
-            os.ftruncate(self._fd, keep)
+            self._cut(keep)
         except OSError:
             self.uncut = keep
+
+    def _cut(self, end: int) -> None:
+        os.ftruncate(self._fd, end)
+        with suppress(OSError):
+            # Or a loss of power may leave what is written next with the end of what was refused.
+            os.fdatasync(self._fd)
 
     # -- opening ---------------------------------------------------------------------------------
 
@@ -316,12 +324,3 @@ def _pread(fd: int, size: int, position: int) -> bytes:
             raise StorageError(errno.EIO, "the file was cut while it was read: read it again")
         data += more
     return data
-
-
-def sync_directory(path: Path) -> None:
-    """Wait until the directory's entries are on disk."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -26,8 +26,9 @@ from gateway.verbs.sessions.finding import disk
 from gateway.verbs.sessions.printing import count, size
 from gateway.verbs.sessions.progress import bar
 from session import archive, ids
+from session.directory import sync_directory
 from session.events import now
-from session.transcript import BLOCK, sync_directory
+from session.transcript import BLOCK
 
 MANIFEST = "manifest.json"
 ASIDE = "before-restore-"

@@ -23,9 +23,10 @@ from gateway.verbs.sessions.finding import disk, latest_first
 from gateway.verbs.sessions.printing import count, printable
 from gateway.verbs.sessions.progress import bar
 from gateway.verbs.sessions.source import Files
+from session.directory import sync_directory
 from session.errors import StoreLocked
 from session.lock import DirectoryLock
-from session.transcript import BLOCK, sync_directory
+from session.transcript import BLOCK
 
 _DERIVED = frozenset({"open.log", "probe"})
 

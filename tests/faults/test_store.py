@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from session import archive, hints, ids, listing, lock, probe, transcript
+from session import archive, directory, hints, ids, listing, lock, probe, transcript
 from session.errors import StorageError
 from session.events import Event, System, User, decode, encode
 from session.ids import SessionId
@@ -47,7 +47,7 @@ A, B, C = (SessionId(f"agent:main:cli:{name}") for name in ("a", "é", "c" * 200
 def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
     """What the package sees as `os`."""
     disk = Disk()
-    for module in (archive, hints, listing, lock, probe, transcript):
+    for module in (archive, directory, hints, listing, lock, probe, transcript):
         monkeypatch.setattr(module, "os", disk)
     return disk
 

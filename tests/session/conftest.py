@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from session import archive, hints, listing, lock, probe, transcript
+from session import archive, directory, hints, listing, lock, probe, transcript
 from session.store import Store
 from session.transcript import Transcript
 from tests.session import transcripts
@@ -28,7 +28,7 @@ settings.load_profile("quick")
 def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
     """The `os` module as the package sees it: counts its calls, and fails those that a test names."""
     disk = Disk()
-    for module in (archive, hints, listing, lock, probe, transcript):
+    for module in (archive, directory, hints, listing, lock, probe, transcript):
         monkeypatch.setattr(module, "os", disk)
     return disk
 

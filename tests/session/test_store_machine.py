@@ -17,7 +17,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from session import archive, hints, ids, transcript
+from session import archive, directory, hints, ids, transcript
 from session.errors import BadCursor, StorageError
 from session.events import Record, System, User
 from session.ids import SessionId
@@ -44,7 +44,7 @@ class Lives(RuleBasedStateMachine):
         self.root = Path(tempfile.mkdtemp(prefix="store"))
         self.patch = pytest.MonkeyPatch()
         self.disk = Disk()
-        for module in (archive, hints, transcript):
+        for module in (archive, directory, hints, transcript):
             self.patch.setattr(module, "os", self.disk)
         self.patch.setattr(transcript, "BLOCK", 128)
         self.heal()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -110,7 +111,7 @@ def test_after_a_failed_fdatasync_only_what_an_earlier_one_confirmed_is_kept(
     syncs = disk.calls["fdatasync"]
     with pytest.raises(StorageError):
         file.append([user("lost")])
-    assert disk.calls["fdatasync"] == syncs + 1  # never tried again
+    assert disk.calls["fdatasync"] == syncs + 2  # never tried again; the second one is for the cut
     assert everything(file) == [HEADER, user("before")]
     assert file.path.read_bytes() == encode(HEADER) + encode(user("before"))
 
@@ -121,6 +122,29 @@ def test_an_unsynced_append_that_fails_keeps_what_was_there(file: Transcript, di
     with pytest.raises(StorageError):
         file.append([user("two")], sync=False)
     assert everything(file) == [HEADER, user("before"), user("one")]
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_what_was_refused_is_off_the_disk_before_anything_takes_its_place(
+    file: Transcript, disk: Disk, later: bool
+) -> None:
+    """Else a loss of power can leave the beginning of one line glued to the end of the other."""
+    done: list[str] = []
+    for name in ("write", "ftruncate", "fdatasync"):
+
+        def call(*args: Any, name: str = name) -> Any:
+            done.append(name)
+            return getattr(os, name)(*args)
+
+        disk.instead[name] = call
+    disk.shorten(10)
+    if later:
+        disk.fail("ftruncate", errno.EIO)
+    with pytest.raises(StorageError):
+        file.append([user("refused")], sync=False)
+    again = Transcript(file.path, writable=True, header=HEADER, cut=file.uncut)
+    again.append([user("in its place")], sync=False)
+    assert done == ["write", "ftruncate", "fdatasync", "write"]
 
 
 def test_what_cannot_be_cut_back_now_is_cut_back_by_the_next_open(file: Transcript, disk: Disk) -> None:

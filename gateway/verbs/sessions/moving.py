@@ -20,6 +20,7 @@ from gateway.verbs.sessions.progress import bar
 from gateway.verbs.sessions.source import Files, Source
 from session import archive, events, ids
 from session.conversation import Conversation, tail
+from session.directory import sync_directory
 from session.errors import StoreLocked
 from session.events import BadLine
 from session.hints import OpenLog
@@ -27,7 +28,7 @@ from session.ids import SessionId
 from session.incoming import Incoming
 from session.listing import Entry
 from session.lock import DirectoryLock
-from session.transcript import Transcript, sync_directory
+from session.transcript import Transcript
 
 _SESSIONS, _BYTES = 200, 8 << 20  # that are brought at once
 _TURNS = 1  # whatever is open is looked for further back than the window goes
