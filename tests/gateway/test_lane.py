@@ -399,7 +399,7 @@ async def test_an_answer_waits_for_the_disk(folder: Path, disk: Disk) -> None:
         assert not gateway.health.live().ok
 
     async def reply(ask: Ask) -> AsyncGenerator[Any]:
-        disk.fail("fdatasync", errno.EIO, times=3)
+        disk.fail("fdatasync", errno.EIO, times=5)  # the append, the cut, …
         yield [Assistant(content="At last", finish="stop")]
 
     async with Gateway(folder, ScriptedRunner(reply), sleep=sleep) as gateway:
