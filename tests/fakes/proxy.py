@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -22,7 +23,8 @@ class _Link:
         for end in self.ends:
             if reset and (raw := end.get_extra_info("socket")) is not None:
                 # Closing with a linger of 0 s sends RST instead of FIN.
-                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                with suppress(OSError):  # it is closed already
+                    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             end.transport.abort()
 
 
