@@ -34,8 +34,7 @@ def younger_passes(count: int) -> None:
 
 def test_nothing_is_looked_at_by_itself() -> None:
     keep_off()
-    young, middle, everything = gc.get_threshold()
-    assert (young, middle) == (700, 3)
+    *_, everything = gc.get_threshold()
     assert everything > 1_000_000
 
 
@@ -45,7 +44,7 @@ def test_a_quiet_moment_is_used_once_a_pass_is_due() -> None:
     collector = Collector(lambda: times.now, lambda: times.used)
     times.pass_by(2, busy=0.01)
     assert not collector.look()
-    younger_passes(33)
+    younger_passes(230)
     times.pass_by(2, busy=0.01)
     assert collector.look()
     assert gc.get_count()[2] == 0
@@ -55,7 +54,7 @@ def test_whoever_is_busy_is_left_alone_but_not_for_ever() -> None:
     keep_off()
     times = Times()
     collector = Collector(lambda: times.now, lambda: times.used)
-    younger_passes(659)
+    younger_passes(4599)
     times.pass_by(2, busy=0.5)
     assert not collector.look()
     younger_passes(1)
