@@ -12,7 +12,7 @@ import struct
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -57,14 +57,13 @@ def lag() -> Iterator[Lag]:
         yield Lag(Path(folder) / "lag")
 
 
-async def _probe(figures: mmap.mmap) -> None:
+async def probe(tell: Callable[[Worst], object]) -> None:
+    """Tell of each look at this loop, until cancelled."""
     loop = asyncio.get_running_loop()
     while True:
         due, used = loop.time() + _PAUSE, time.thread_time()
         await asyncio.sleep(_PAUSE)
-        late, cpu = _FIGURES.unpack(figures[:])
-        worst = max(late, loop.time() - due), max(cpu, time.thread_time() - used)
-        figures[:] = _FIGURES.pack(*worst)
+        tell(Worst(loop.time() - due, time.thread_time() - used))
 
 
 def _run() -> None:
@@ -76,8 +75,12 @@ def _run() -> None:
     with Path(os.environ["BENCH_LAG"]).open("r+b") as file:
         figures = mmap.mmap(file.fileno(), _FIGURES.size)
 
+    def keep(found: Worst) -> None:
+        late, cpu = _FIGURES.unpack(figures[:])
+        figures[:] = _FIGURES.pack(max(late, found.late), max(cpu, found.cpu))
+
     async def probed(daemon: Daemon) -> None:
-        probing = asyncio.create_task(_probe(figures))
+        probing = asyncio.create_task(probe(keep))
         try:
             await run(daemon)
         finally:

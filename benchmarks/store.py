@@ -13,6 +13,7 @@ from time import perf_counter, process_time
 
 import uvloop
 
+from benchmarks.lag import Worst, probe
 from benchmarks.pairs import FULL, QUICK, Pairs
 from benchmarks.table import Row, microseconds, milliseconds, row
 from session import ids
@@ -91,8 +92,10 @@ async def _appends(folder: Path, quick: bool) -> list[Row]:
     for writers, each in ((1, 100 if quick else 400), (WRITERS, 3 if quick else 20)):
         rates: dict[str, list[float]] = {"store": [], "floor": []}
         times: dict[str, list[float]] = {"store": [], "floor": []}
+        looks: dict[str, list[Worst]] = {"store": [], "floor": []}
         for number in range(QUICK if quick else FULL):
             for name in ("store", "floor") if number % 2 else ("floor", "store"):
+                probing = asyncio.create_task(probe(looks[name].append))
                 rate, took = (
                     await floor(folder, writers, each)
                     if name == "floor"
@@ -100,6 +103,7 @@ async def _appends(folder: Path, quick: bool) -> list[Row]:
                         lambda number, turn: store.append(session(number), [message(turn)]), writers, each
                     )
                 )
+                probing.cancel()
                 rates[name].append(rate)
                 times[name] += took
         who = f"{writers} sessions" if writers > 1 else "1 session"
@@ -108,6 +112,8 @@ async def _appends(folder: Path, quick: bool) -> list[Row]:
         rows.append(row(f"{who}: appends a second", pairs, lambda rate: f"{rate:,.0f}", aim))
         rows.append(_times(f"{who}: median", *(median(times[name]) for name in times)))
         rows.append(_times(f"{who}: 99 %", *(quantiles(times[name], n=100)[98] for name in times)))
+        stretches = (max(look.cpu for look in looks[name]) for name in looks)
+        rows.append(_times(f"{who}: the loop's longest stretch of CPU", *stretches, aim="≤ 10 ms"))
     await store.close()
     return [*rows, await _new_sessions(folder, quick)]
 
