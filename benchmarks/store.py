@@ -16,6 +16,7 @@ import uvloop
 from benchmarks.lag import Worst, probe
 from benchmarks.pairs import FULL, QUICK, Pairs
 from benchmarks.table import Row, microseconds, milliseconds, row
+from gateway import collector
 from session import ids
 from session.conversation import tail
 from session.events import Assistant, System, User, encode
@@ -85,6 +86,7 @@ async def floor(folder: Path, writers: int, each: int) -> tuple[float, list[floa
 async def _appends(folder: Path, quick: bool) -> list[Row]:
     """One session, then all of them at once, beside the floor."""
     rows: list[Row] = []
+    collector.keep_off()  # as in the gateway
     store = Store(folder / "appends", threads=THREADS)
     store.start()
     for number in range(WRITERS):  # sessions that exist, with something open: the daily case
