@@ -26,8 +26,8 @@ class Pool:
 
     def __init__(self, threads: int, name: str) -> None:
         self._executor = ThreadPoolExecutor(threads, name)
-        self._threads = threads
-        self._free = threads  # for what is done `together`
+        # For what is done `together`: half of them are faster at it than all, which only wait for each other.
+        self._sharing = self._free = max(1, threads // 2)
         self._waiting: list[_Work] = []  # for one of these
 
     async def run(self, work: Callable[..., T], *args: Any) -> T:
@@ -35,7 +35,7 @@ class Pool:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work, *args)
 
     def together(self, work: Callable[[], T]) -> asyncio.Future[T]:
-        """Do something short; where there is more of that than threads, each does several, one by one."""
+        """Do something short in one of half of the threads, where need be several of it one by one."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
         self._waiting.append(_Work(work, done))
@@ -45,7 +45,7 @@ class Pool:
 
     def _hand_out(self, loop: asyncio.AbstractEventLoop) -> None:
         while self._waiting and self._free:
-            share = -(-len(self._waiting) // self._threads)
+            share = -(-len(self._waiting) // self._sharing)
             some, self._waiting = self._waiting[:share], self._waiting[share:]
             try:
                 self._executor.submit(self._do, some, loop)

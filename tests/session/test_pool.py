@@ -16,7 +16,7 @@ TIMEOUT = 20.0
 
 @pytest.fixture
 async def pool() -> AsyncIterator[Pool]:
-    pool = Pool(3, "test")
+    pool = Pool(6, "test")
     yield pool
     await pool.close()
 
@@ -34,7 +34,7 @@ async def test_more_work_than_threads_is_all_done_in_order_of_the_asking(pool: P
     assert sorted(done) == list(range(100))
 
 
-async def test_what_comes_at_once_is_shared_out_among_all_threads(pool: Pool) -> None:
+async def test_what_comes_at_once_is_shared_out_among_half_of_the_threads(pool: Pool) -> None:
     all_there = threading.Barrier(3)
     async with asyncio.timeout(TIMEOUT):
         await asyncio.gather(*(pool.together(partial(all_there.wait, TIMEOUT)) for _ in range(6)))
