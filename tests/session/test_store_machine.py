@@ -161,10 +161,13 @@ class Lives(RuleBasedStateMachine):
             self.kept(of, records, sync, True)
 
     def forget_unsynced(self, of: SessionId) -> None:
-        """A failed fdatasync takes what no earlier one confirmed: all of that, or (at the hint) nothing."""
-        found = lines(self.run(self.store.after(of, None, 10_000)))
-        if len(found) < len(self.model[of]):
-            self.model[of] = self.model[of][: self.synced.get(of, 0)]
+        """A failed fdatasync takes what no earlier one confirmed, or (at the hint) nothing.
+
+        What was written before the file was opened again stays: who opens it cannot know that it is not on disk.
+        """
+        left = len(self.run(self.store.after(of, None, 10_000)))
+        assert left >= self.synced.get(of, 0)
+        del self.model[of][left:]
 
     @rule(of=sessions)
     def delete(self, of: SessionId) -> None:
