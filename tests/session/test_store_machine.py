@@ -163,7 +163,7 @@ class Lives(RuleBasedStateMachine):
     def forget_unsynced(self, of: SessionId) -> None:
         """A failed fdatasync takes what no earlier one confirmed, or (at the hint) nothing.
 
-        What was written before the file was opened again stays: who opens it cannot know that it is not on disk.
+        What was written before the file was opened again stays: nobody can know that it is not on disk.
         """
         left = len(self.run(self.store.after(of, None, 10_000)))
         assert left >= self.synced.get(of, 0)
