@@ -156,6 +156,9 @@ class Lives(RuleBasedStateMachine):
                 self.forget_unsynced(of)
             if not self.run(self.store.after(of, None, 1)):
                 self.model.pop(of, None)
+                self.open.discard(
+                    of
+                )  # what was only written is gone with the failed fdatasync, as with power
         else:
             self.heal()
             self.kept(of, records, sync, True)
