@@ -1,4 +1,4 @@
-"""What has to be done every few seconds: try a store that failed, let go of idle lanes, collect garbage."""
+"""What has to be done every few seconds: try a store that failed, let go of idle lanes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from collections.abc import Callable
 import structlog
 
 from gateway import counters
-from gateway.collector import Collector
 from gateway.router import Router
 from session.protocols import TranscriptStore
 
@@ -31,7 +30,6 @@ class Caretaker:
     async def run(self) -> None:
         """Go on until cancelled."""
         swept, clock = time.monotonic(), asyncio.get_running_loop().time
-        collector = Collector()
         while True:
             self._tell()
             due = clock() + _SECONDS
@@ -40,7 +38,6 @@ class Caretaker:
             if self._store.fault:
                 await self._store.probe()
             self._report()
-            collector.look()
             if time.monotonic() - swept > _SWEEP_SECONDS:
                 swept = time.monotonic()
                 await self._router.sweep()

@@ -27,6 +27,7 @@ from gateway.agent.demo_texts import DEMO_NOTICE
 from gateway.agent.models import Models
 from gateway.agents import Agents, routes
 from gateway.caretaker import Caretaker
+from gateway.collector import Collector
 from gateway.commands import COMMANDS
 from gateway.config import Config
 from gateway.config_file import Loaded
@@ -166,6 +167,7 @@ class Daemon:
             self._introducing = self._chore(self._introduce())
             caretaker = Caretaker(self._store, self._router, self._tell)
             self._chore(caretaker.run())
+            self._chore(Collector().run())
             self._chore(self._agents.ledger.ready())
             self._chore(watch(self.notifier, caretaker.probe))
             await self._stop.wait()
