@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from statistics import fmean, median
@@ -17,7 +18,8 @@ class Sample(NamedTuple):
     age: float
     rss: float
     pss: float
-    descriptors: int
+    transcripts: int  # open files of them, of which the store keeps 256 at most
+    descriptors: int  # all the others
 
 
 def sample(pid: int, age: float) -> Sample:
@@ -26,7 +28,16 @@ def sample(pid: int, age: float) -> Sample:
     rollup = (proc / "smaps_rollup").read_text()
     sizes = {line.split(":")[0]: line.split() for line in rollup.splitlines()[1:]}
     rss, pss = (int(sizes[name][1]) * 1024 / _MIB for name in ("Rss", "Pss"))
-    return Sample(age, round(rss, 2), round(pss, 2), len(list((proc / "fd").iterdir())))
+    files = [_target(fd) for fd in (proc / "fd").iterdir()]
+    transcripts = sum(file.endswith(".jsonl") for file in files)
+    return Sample(age, round(rss, 2), round(pss, 2), transcripts, len(files) - transcripts)
+
+
+def _target(fd: Path) -> str:
+    try:
+        return os.readlink(fd)
+    except FileNotFoundError:
+        return ""  # closed meanwhile
 
 
 class Slope(NamedTuple):

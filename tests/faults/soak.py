@@ -33,7 +33,12 @@ LASTING = 2100.0  # seconds: a life that is shorter tells nothing of a slope
 # Seconds until every conversation has the 256 messages that are read again after a fault, the peak of memory.
 WARMING = 1500.0
 KILL_AGE = 4000.0  # a life is let live so long
-LEAK = {"rss": 24.0, "pss": 24.0, "descriptors": 12.0}  # an hour, as the interval's lower end: a soak fails
+LEAK = {
+    "rss": 24.0,
+    "pss": 24.0,
+    "transcripts": 12.0,
+    "descriptors": 12.0,
+}  # an hour, as the interval's lower end: a soak fails
 
 
 class Plan(NamedTuple):
@@ -125,7 +130,7 @@ class Soak:
             else:
                 what = await dice.choice(weather.faults)(every * dice.uniform(0.1, 0.5))
             self.happened[what] = self.happened.get(what, 0) + 1
-            held = f", {life[-1].rss:.0f} MiB" if (life := self.lives[-1]) else ""
+            held = _told(life[-1]) if (life := self.lives[-1]) else ""
             print(f"{time.monotonic() - began:7.0f} s: {what}; {self.talkers.said} said{held}", flush=True)
 
     async def _kill(self) -> str:
@@ -164,6 +169,10 @@ class Soak:
             "happened": self.happened,
             "slopes_an_hour": slopes,
         }
+
+
+def _told(one: Sample) -> str:
+    return f", {one.rss:.0f} MiB, {one.transcripts} transcripts and {one.descriptors} other descriptors"
 
 
 def leaks(slopes: dict[str, Slope | None]) -> Iterator[str]:
@@ -242,13 +251,13 @@ async def run(plan: Plan) -> str | None:
 
 def told(figures: dict[str, Any]) -> Iterator[str]:
     """The slopes, for people."""
-    units = {"rss": "MiB", "pss": "MiB", "descriptors": ""}
     for name, found in figures["slopes_an_hour"].items():
         if found is None:
             yield f"{name}: no life of the process lasted long enough to tell a slope"
             continue
+        unit = " MiB" if name in ("rss", "pss") else ""
         yield (
-            f"{name}: {found['per_hour']:+.2f} ± {found['margin']:.2f} {units[name]} an hour (95 %), at"
+            f"{name}: {found['per_hour']:+.2f} ± {found['margin']:.2f}{unit} an hour (95 %), at"
             f" {found['level']:.1f}, over {found['points']} points of {found['lives']} lives"
         )
 

@@ -56,10 +56,14 @@ def test_what_grows_is_a_leak_and_what_may_grow_is_none() -> None:
     assert [text.split()[0] for text in leaks({"rss": rising, "pss": flat, "descriptors": None})] == ["rss"]
 
 
-def test_what_a_process_holds() -> None:
-    mine = sample(os.getpid(), 1.0)
-    assert mine.rss >= mine.pss > 5
-    assert mine.descriptors > 2
+def test_what_a_process_holds(folder: Path) -> None:
+    before = sample(os.getpid(), 1.0)
+    assert before.rss >= before.pss > 5
+    assert before.descriptors > 2
+    with (folder / "a.jsonl").open("w"), (folder / "b").open("w"):
+        mine = sample(os.getpid(), 1.0)
+    assert mine.transcripts == before.transcripts + 1
+    assert mine.descriptors == before.descriptors + 1
 
 
 async def test_some_seconds_of_it(folder: Path) -> None:
