@@ -10,7 +10,7 @@ _INTERVAL = 0.075  # seconds between two reads
 # No wait is longer than this part of what the reply has taken so far: a short one must not end late.
 _SHARE = 0.1
 _LEAST = 0.002  # seconds; a shorter wait costs more than it saves
-_AT_ONCE = 24  # connections at most that are read again in one turn of the loop
+_AT_ONCE = 12  # connections at most that are read again in one turn of the loop
 _TICK = 0.001  # seconds; a loop's timers are no finer
 
 
