@@ -25,7 +25,8 @@ SESSIONS, QUICK_SESSIONS, RATE = 500, 200, 40
 SECONDS, QUICK_SECONDS = 14, 5  # of one reply
 _BEGINNING = 100  # replies a second that begin
 _PATIENCE = 60.0
-_PHASES = ("while they come, 50 at once, and begin", "while all stream", "while they end")
+_GOING = 0.5  # seconds in which the server notices that all are gone
+_PHASES = ("while they come, 50 at once", "while they begin", "while all stream", "while they end and go")
 _TOKEN = re.compile(rb" (\d{6,})")
 
 
@@ -91,15 +92,17 @@ class _Crowd:
         clients = [await Client.open(self._port) for _ in range(self._sessions)]
         for begin in range(0, self._sessions, 50):
             await asyncio.gather(*(client.ask(HELLO) for client in clients[begin : begin + 50]))
+        self._phase_ends()
         for client in clients:
             client.hear = partial(self._begin, client)
             client.transport.write(masked({"type": "message", "id": "m1", "text": "go"}))
             await asyncio.sleep(1 / _BEGINNING)
         async with asyncio.timeout(_PATIENCE):
             await self._over.wait()
-        self._phase_ends()
         for client in clients:
             client.transport.abort()
+        await asyncio.sleep(_GOING)
+        self._phase_ends()
         if self._found is None:
             raise RuntimeError("the first reply was over before the last one had begun: is the machine busy?")
         return self._found
