@@ -22,6 +22,7 @@ class Journal:
         self.path = path
         self._lock = threading.Lock()
         self._told = False
+        self._entered = False  # whether the file's name is on disk for sure
 
     def read(self) -> list[Fact]:
         """Every whole line, oldest first; what a crash tore is passed over. Raises `OSError`."""
@@ -42,14 +43,15 @@ class Journal:
         """Add lines; they are on disk when this returns. Raises `OSError` and leaves nothing behind then."""
         line = b"".join(map(line_of, facts))
         with self._lock:
-            fresh = not self.path.exists()
+            self._entered &= self.path.exists()
             descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 _add(descriptor, line)
             finally:
                 os.close(descriptor)
-            if fresh:
+            if not self._entered:  # it may also be of a start that was killed right here
                 _sync_folder(self.path.parent)
+                self._entered = True
 
     def replace(self, facts: Iterable[Mapping[str, Any]]) -> None:
         """Write the file anew with these lines and no others, at one stroke. Raises `OSError`."""
@@ -63,6 +65,7 @@ class Journal:
                 os.close(descriptor)
             os.replace(beside, self.path)
             _sync_folder(self.path.parent)
+            self._entered = True
 
 
 def facts_of(raw: bytes) -> list[Fact]:
