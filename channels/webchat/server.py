@@ -19,6 +19,7 @@ from channels.connection import Entry, House
 from channels.errors import Refused
 from channels.webchat import assets
 from channels.webchat.guard import Asked, Guard
+from channels.webchat.heartbeat import Heartbeat
 from channels.webchat.limits import MESSAGES_BURST, MESSAGES_SECONDS, Allowance, Guesses
 from channels.webchat.upgrade import upgrade
 from channels.webchat.websocket import WebSocket
@@ -27,7 +28,6 @@ from session.ids import AgentId, Peer, PeerId, Provider
 log = structlog.get_logger(__name__)
 
 PROVIDER = Provider("webchat")
-PING_SECONDS = 20.0
 _SECRET = re.compile(r"[A-Za-z0-9_-]{43}\Z")
 
 
@@ -47,7 +47,8 @@ class Webchat:
         self.access = access  # another one when the configuration was read again
         self._guesses = Guesses()
         self._assets = assets.load()
-        self._clients: dict[asyncio.Task[None], WebSocket] = {}
+        self._clients: set[asyncio.Task[None]] = set()
+        self._heartbeat = Heartbeat()
 
     @property
     def connections(self) -> int:
@@ -93,8 +94,9 @@ class Webchat:
         if isinstance(client, web.Response):
             return client
         task = asyncio.create_task(self._serve(client, self._door(request)))
-        self._clients[task] = client
-        task.add_done_callback(self._clients.pop)
+        self._clients.add(task)
+        task.add_done_callback(self._clients.discard)
+        self._heartbeat.add(client)
         return web.Response()  # nobody reads it: as far as aiohttp knows, the client is gone
 
     def _door(self, request: web.Request) -> _WebDoor:
@@ -108,18 +110,9 @@ class Webchat:
 
     async def _attend(self, app: web.Application) -> AsyncIterator[None]:
         """Ping the clients for as long as the application runs."""
-        pinging = asyncio.create_task(self._ping())
+        pinging = asyncio.create_task(self._heartbeat.run())
         yield
         pinging.cancel()
-
-    async def _ping(self) -> None:
-        while True:
-            clients = tuple(self._clients.values())
-            for client in clients:
-                await asyncio.sleep(PING_SECONDS / len(clients))  # thousands at once would hold everybody up
-                client.ping()
-            if not clients:
-                await asyncio.sleep(PING_SECONDS)
 
     async def _goodbye(self, app: web.Application) -> None:
         clients = tuple(self._clients)

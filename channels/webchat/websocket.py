@@ -101,14 +101,22 @@ class WebSocket(asyncio.Protocol):
             # A transport closes when all is sent: never, where the client is there and does not read.
             self._transport.abort()
 
+    @property
+    def lost(self) -> bool:
+        """Whether the connection is."""
+        return self._lost
+
     def ping(self) -> None:
-        """Ask for a sign of life; a client that has given none since the last time is let go of."""
-        if not self._heard and self._ahead <= _AHEAD:
-            self._transport.abort()
-        elif self._protocol.state is State.OPEN:
+        """Ask for a sign of life."""
+        if self._protocol.state is State.OPEN:
             self._heard = False
             self._protocol.send_ping(b"")
             self._flush()
+
+    def check(self) -> None:
+        """Let go of a client that has given no sign of life since the ping, if that could be read."""
+        if not self._heard and self._ahead <= _AHEAD:
+            self._transport.abort()
 
     def _flush(self) -> None:
         for data in self._protocol.data_to_send():

@@ -173,15 +173,18 @@ async def test_a_client_that_says_much_waits_until_it_was_heard() -> None:
             assert client._ahead < 4 * websocket._AHEAD + 60_000
 
 
-async def test_a_silent_client_is_let_go_of_at_the_second_ping() -> None:
+async def test_a_client_that_is_silent_after_a_ping_is_let_go_of() -> None:
     async with connected() as (client, peer):
         for _ in range(3):
             client.ping()
             assert await peer.hears() == (PING, b"")
             peer.say(frame(10, b""), frame(TEXT, b"here"))
             assert await received(client) == b"here"
+            client.check()
+        assert not client.lost
         client.ping()
-        client.ping()
+        client.check()
         assert await received(client) is None
+        assert client.lost
         with pytest.raises(ConnectionError):
             await client.send([b"a"])
