@@ -13,7 +13,11 @@ from channels.errors import Refused
 
 _ON_THE_WIRE = 2 * wire.MAX_CLIENT_FRAME  # what the library takes: our own limit gets to say what is wrong
 _AHEAD = 64 * 1024  # bytes that a client may say before what it said is taken up
+_PIECE = 8 * 1024  # bytes that are parsed before their frames are counted: a read may bring 256 KiB
+_FRAMES = 1000  # that may come before what was said is taken up, or from ping to ping
+_BACKLOG = 4 * 1024 * 1024  # bytes that may wait for a client: pongs come on top of what is bounded
 _LAST_WORDS = 1.0  # seconds that a client has to say goodbye, too
+_FLOOD = "That were too many frames at once."
 _BINARY = "A frame is one JSON object in a text message, not in a binary one."
 _log = logging.getLogger("websockets.server")
 _log.setLevel(logging.WARNING)  # below, it writes whole frames, and those hold secrets
@@ -27,6 +31,7 @@ class WebSocket(asyncio.Protocol):
 
     __slots__ = (
         "_ahead",
+        "_frames",
         "_full",
         "_gone",
         "_heard",
@@ -45,6 +50,7 @@ class WebSocket(asyncio.Protocol):
         self._parts: list[Frame] = []  # of a message that is not whole yet
         self._incoming: list[bytes | Refused] = []  # whole messages
         self._ahead = 0  # their bytes; where it is too many, nothing more is read
+        self._frames = 0  # frames of whatever kind that came meanwhile; too many are a flood
         self._waiter: asyncio.Future[None] | None = None  # of whoever receives
         self._full = False  # whether the client does not take what it is sent
         self._room: asyncio.Future[None] | None = None  # of whoever waits until it does
@@ -108,6 +114,7 @@ class WebSocket(asyncio.Protocol):
 
     def ping(self) -> None:
         """Ask for a sign of life."""
+        self._frames = 0
         if self._protocol.state is State.OPEN:
             self._heard = False
             self._protocol.send_ping(b"")
@@ -132,14 +139,36 @@ class WebSocket(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._heard = True
-        self._protocol.receive_data(data)
-        for frame in self._protocol.events_received():
-            if self._gone is None and isinstance(frame, Frame):
-                self._take(frame)
+        for begin in range(0, len(data), _PIECE):
+            self._parse(data[begin : begin + _PIECE])
+            if self._frames > _FRAMES:
+                self._flooded()
+                return
         self._flush()
         self._wake()
-        if self._ahead > _AHEAD:
+        if self._transport.is_closing():
+            return
+        if self._transport.get_write_buffer_size() > _BACKLOG:
+            self._transport.abort()
+        elif self._ahead > _AHEAD:
             self._transport.pause_reading()
+
+    def _parse(self, data: bytes) -> None:
+        self._protocol.receive_data(data)
+        for frame in self._protocol.events_received():
+            self._frames += 1
+            if self._gone is None and isinstance(frame, Frame):
+                self._take(frame)
+
+    def _flooded(self) -> None:
+        """Empty frames are easily sent and cost much to read: tell the client, and read nothing more."""
+        if self._gone is not None:
+            self._transport.abort()
+            return
+        self._transport.pause_reading()
+        self._parts.clear()
+        self._incoming[:] = [Refused("rate_limited", _FLOOD)]
+        self._wake()
 
     def _take(self, frame: Frame) -> None:
         if frame.opcode not in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
@@ -158,7 +187,7 @@ class WebSocket(asyncio.Protocol):
     def _read_on(self) -> None:
         if self._ahead > _AHEAD and not self._lost:
             self._transport.resume_reading()
-        self._ahead = 0
+        self._ahead = self._frames = 0
 
     def eof_received(self) -> None:
         self._protocol.receive_eof()

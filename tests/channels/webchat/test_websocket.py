@@ -26,6 +26,12 @@ class Peer:
     def say(self, *frames: bytes) -> None:
         self.writer.write(b"".join(frames))
 
+    async def says_for_ever(self, data: bytes) -> None:
+        async with asyncio.timeout(TIMEOUT):
+            while True:
+                self.writer.write(data)
+                await self.writer.drain()
+
     async def hears(self) -> tuple[int, bytes]:
         """The next frame: opcode and payload."""
         async with asyncio.timeout(TIMEOUT):
@@ -64,6 +70,12 @@ async def connected() -> AsyncIterator[tuple[WebSocket, Peer]]:
 async def received(client: WebSocket) -> bytes | None:
     async with asyncio.timeout(TIMEOUT):
         return await client.receive()
+
+
+async def everything(client: WebSocket) -> None:
+    """Receive until there is nothing more, or what was said is refused."""
+    while await received(client) is not None:
+        pass
 
 
 def said(code: int) -> tuple[int, bytes]:
@@ -171,6 +183,48 @@ async def test_a_client_that_says_much_waits_until_it_was_heard() -> None:
         for number in range(200):
             assert await received(client) == bytes([number]) * 60_000
             assert client._ahead < 4 * websocket._AHEAD + 60_000
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [
+        [frame(TEXT, b"a", final=False), *[frame(CONTINUATION, b"", final=False)] * 40_000],
+        [frame(TEXT, b"")] * 40_000,
+        [frame(PING, b"")] * 40_000,
+    ],
+    ids=["parts", "messages", "pings"],
+)
+async def test_a_flood_of_empty_frames_is_ended_before_it_costs_anything(flood: list[bytes]) -> None:
+    async with connected() as (client, peer):
+        peer.say(*flood)
+        with pytest.raises(Refused) as refused:
+            await everything(client)
+        assert refused.value.code == "rate_limited"
+        assert client._frames < 2 * websocket._FRAMES + websocket._PIECE / 6
+        assert not client._parts
+        await client.close(1008)
+
+
+async def test_many_frames_are_no_flood_where_they_are_taken_up_in_between() -> None:
+    async with connected() as (client, peer):
+        parts = [frame(CONTINUATION, b"x" * 500, final=False)] * 898
+        for _ in range(5):
+            peer.say(frame(TEXT, b"x" * 500, final=False), *parts, frame(CONTINUATION, b""))
+            assert await received(client) == b"x" * 500 * 899
+        for _ in range(3):
+            peer.say(*[frame(PING, b"")] * 900)
+            for _ in range(900):
+                assert await peer.hears() == (10, b"")
+            client.ping()
+            assert await peer.hears() == (PING, b"")
+
+
+async def test_who_pings_and_does_not_read_is_let_go_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(websocket, "_FRAMES", 1_000_000_000)
+    async with connected() as (client, peer):
+        with pytest.raises(ConnectionError):
+            await peer.says_for_ever(frame(PING, b"x" * 125) * 1000)
+        assert await received(client) is None
 
 
 async def test_a_client_that_is_silent_after_a_ping_is_let_go_of() -> None:
