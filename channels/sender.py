@@ -110,6 +110,9 @@ class Sender:
             frames: list[wire.ServerFrame] = []
             for item in self._outbox.take():
                 frames += await self._frames(item)
+                if isinstance(item, wire.History):  # pages are large: the next one waits for the client
+                    await self._send(frames)
+                    frames = []
             frames += await self._view.due()
             await self._send(frames)
             if not self._outbox:

@@ -12,6 +12,7 @@ from channels.outbox import MAX_FRAMES
 from channels.sender import Sender, TooSlow
 from channels.view import HtmlView, TextView, View
 from channels.webchat.renderer import HtmlRenderer
+from session.events import Record
 
 TIMEOUT = 15.0
 
@@ -112,6 +113,34 @@ async def test_a_client_that_takes_nothing_is_too_slow_once() -> None:
     for number in range(3 * MAX_FRAMES):
         made.put(wire.Notice(text=str(number)))
     assert [type(failure) for failure in failures] == [TooSlow]
+    await made.close()
+
+
+async def test_pages_of_the_history_are_made_one_at_a_time() -> None:
+    class Past:
+        """A session that counts how often it is read."""
+
+        def __init__(self) -> None:
+            self.read = 0
+
+        async def before(self, cursor: str | None, limit: int) -> list[Record]:
+            self.read += 1
+            return []
+
+    sink, past = Sink(), Past()
+    failures: list[BaseException] = []
+    made = Sender(sink, TextView(), cast("Session", past), failures.append)
+    made.begin(WELCOME, cast("Watch", Nothing()), None)
+    await sink.until(1)
+    await idle(made)
+    sink.open.clear()
+    for _ in range(20):
+        made.put(wire.History())
+    await asyncio.sleep(0.01)
+    assert past.read == 1
+    sink.open.set()
+    await sink.until(21)
+    assert past.read == 20
     await made.close()
 
 
