@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -88,6 +88,7 @@ class Router:
         self._clock = clock
         self._lanes: dict[SessionId, Lane] = {}
         self._opening: dict[SessionId, asyncio.Task[None]] = {}
+        self._unread: set[SessionId] = set()  # may have something open, and could not be read at the start
         self.approve: Callable[[str], Awaitable[tuple[bool, str]]] = (
             _nobody_knocks  # set by whoever has strangers
         )
@@ -268,7 +269,8 @@ class Router:
             log.warning("the probe's session cannot be opened", error=str(refused))
 
     async def sweep(self) -> None:
-        """Let go of the lanes that nobody has used for a minute."""
+        """Let go of the lanes that nobody has used for a minute; read what could not be read before."""
+        await self._resume(tuple(self._unread))
         now = self._clock()
         for lane in self.lanes:
             if lane.idle and now - lane.used >= _IDLE_SECONDS:
@@ -277,13 +279,22 @@ class Router:
     # -- life ------------------------------------------------------------------------------------
 
     async def resume(self) -> int:
-        """Go on with whatever a stop or a crash left open; returns how many sessions had something."""
+        """Go on with whatever a stop or a crash left open; returns how many sessions had something.
+
+        `sweep` goes on with those that the disk does not give just now.
+        """
+        return await self._resume(self.store.maybe_open())
+
+    async def _resume(self, sessions: Iterable[SessionId]) -> int:
         resumed = 0
-        for session in self.store.maybe_open():
+        for session in sessions:
+            self._unread.discard(session)
             try:
                 lane = await self.lane(session)
-            except Refused:
-                continue  # the session is tried again when somebody speaks in it, or at the next start
+            except Refused as refused:
+                if refused.code == "storage_unavailable":
+                    self._unread.add(session)
+                continue
             if not lane.conversation.settled:
                 resumed += 1
             elif lane.idle:

@@ -177,6 +177,24 @@ async def test_a_transcript_that_cannot_be_read(folder: Path, monkeypatch: pytes
         assert len(await seat.before(None, 10)) == 4
 
 
+async def test_what_cannot_be_read_at_the_start_is_gone_on_with_later(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = Disk()
+    monkeypatch.setattr(transcript, "os", disk)
+    gate = Gate()
+    async with Gateway(folder, ScriptedRunner(gate)) as gateway:
+        await (await gateway.lane()).submit("m1", "Hello")
+        await gate.entered.wait()
+    async with Gateway(folder) as gateway:
+        disk.fail("open", errno.EMFILE)
+        assert await gateway.router.resume() == 0
+        await gateway.router.sweep()
+        (lane,) = gateway.router.lanes
+        await Watcher(lane).done()
+        assert asked(gateway.runner.asked[-1]) == "Hello"
+
+
 async def test_deleting(folder: Path) -> None:
     async with Gateway(folder) as gateway:
         seat = await gateway.router.session(cli())
