@@ -13,6 +13,7 @@ from gateway.health import Health
 from gateway.redaction import known
 from gateway.turn import ContextUse
 from session import events, ids
+from session.conversation import Conversation
 from session.ids import SessionId
 from session.window import Exchange
 
@@ -104,16 +105,8 @@ class Working(Protocol):
         """How many messages wait for the next turn."""
 
     @property
-    def history(self) -> int:
-        """How many earlier messages the model sees."""
-
-    @property
-    def exchanges(self) -> list[Exchange]:
-        """What was said in them."""
-
-    @property
-    def chosen_model(self) -> str | None:
-        """The configured model that the person chose for this session."""
+    def conversation(self) -> Conversation:
+        """What is known of the session."""
 
 
 class Sources(NamedTuple):
@@ -149,7 +142,7 @@ class About:
     async def session(self, lane: Working) -> list[tuple[str, str]]:
         """The rows of `/status`: at most eight, for the person who asks."""
         agent, _ = ids.parse(lane.session)
-        chosen = lane.chosen_model
+        chosen = lane.conversation.chosen_model
         model = chosen if chosen and chosen in self._models else self.agents[agent]
         rows = [
             ("Agent", f"{agent}, in session {lane.session}"),
@@ -169,10 +162,11 @@ class About:
     def _context(self, lane: Working, model: str) -> str:
         """What the last request took, as its server or our estimate has it; else what the next one would."""
         size = self.sources.context(model) if self.sources else None
-        tokens = sum(map(_tokens, lane.exchanges))
+        window = lane.conversation.window
+        tokens = sum(map(_tokens, window.before("")))
         if lane.context:
             tokens, size = lane.context.tokens, lane.context.limit or size
-        messages = "1 earlier message" if lane.history == 1 else f"{lane.history} earlier messages"
+        messages = "1 earlier message" if window.size == 1 else f"{window.size} earlier messages"
         about = f"{messages}, about {tokens:,}"
         return f"{about} of {size:,} tokens ({tokens / size:.0%})" if size else f"{about} tokens"
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from functools import cache
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from channels.asking import arguments
 from channels.base import Approval, Receipt
@@ -94,7 +94,7 @@ class Command(NamedTuple):
 
     name: str
     summary: str
-    run: Callable[[Scene, Call], Awaitable[str | Receipt]]  # a receipt: it stands for a message
+    run: Callable[[Scene, Call], Coroutine[Any, Any, str | Receipt]]  # a receipt: it stands for a message
     operators: bool = False  # whether it is for operators alone
 
 

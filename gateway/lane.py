@@ -26,7 +26,6 @@ from session.errors import Repeated
 from session.events import Event, Record, System, User
 from session.ids import SessionId
 from session.protocols import SharedStore, TranscriptStore
-from session.window import Exchange
 
 MAX_WAITING = 20
 _LAST_WORDS = 2.0  # seconds that a stopped turn has to be closed before the lane is
@@ -65,9 +64,11 @@ class Lane:
         self._rules = rules
         self._arrivals = Arrivals(self.journal, self._turns_ahead)
         self.quiet = Quiet()
-        self._closing = False
+        self._draining = False
+        self._eraser: asyncio.Task[bool] | None = None
         self._worker: asyncio.Task[None] | None = None
         self._turn: TurnRun | None = None
+        self.commands: dict[str, asyncio.Task[Receipt | str]] = {}  # being carried out, by their ids
 
     # -- life ------------------------------------------------------------------------------------
 
@@ -151,24 +152,12 @@ class Lane:
         return sum(id not in begun for id in self.conversation.open)
 
     @property
-    def history(self) -> int:
-        """How many earlier messages the model sees."""
-        return self.conversation.window.size
-
-    @property
-    def exchanges(self) -> list[Exchange]:
-        """What was said in them."""
-        return self.conversation.window.before("")
-
-    @property
-    def chosen_model(self) -> str | None:
-        """The configured model that the person chose for this session."""
-        chosen = self.conversation.settings.get("model")
-        return chosen if isinstance(chosen, str) else None
+    def _closing(self) -> bool:
+        return self._draining or (self._eraser is not None and not self._eraser.done())
 
     async def drain(self) -> None:
         """Take nothing new, begin nothing new, and wait for the turn that is being answered."""
-        self._closing = True
+        self._draining = True
         self._compaction.stop()
         if self._turn is not None and self._turn.only_waits:
             self._turn.break_off()
@@ -177,7 +166,10 @@ class Lane:
 
     async def close(self) -> None:
         """Break off what runs, without closing it: the next start goes on with it."""
-        self._closing = True
+        self._draining = True
+        await self._break_off()
+
+    async def _break_off(self) -> None:
         if self._turn is not None:
             self._turn.break_off()
         if self._worker is not None:
@@ -188,12 +180,18 @@ class Lane:
         await self._compaction.end()
 
     async def erase(self) -> bool:
-        """Break off what runs and remove the transcript for good; False where there is none."""
-        draining = self._closing
-        await self.close()
-        found = await self.journal.erase()
-        self._closing = draining
-        return found
+        """Break off what runs and remove the transcript for good; False where there is none.
+
+        Where it cannot be removed (raises `OSError`), what was broken off goes on.
+        """
+        if self._eraser is None or self._eraser.done():
+            self._eraser = asyncio.create_task(self._erase(), name=f"deletion {self.session}")
+            self._eraser.add_done_callback(lambda _: self.resume())
+        return await asyncio.shield(self._eraser)
+
+    async def _erase(self) -> bool:
+        await self._break_off()
+        return await self.journal.erase()
 
     # -- messages --------------------------------------------------------------------------------
 

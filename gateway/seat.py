@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
 
 from channels.base import Answer, Approval, Delivery, Receipt, Sent, Update
 from channels.errors import Refused
@@ -49,7 +50,7 @@ class Seat:
 
     @property
     def model(self) -> str:
-        return self._router.models(self.agent).label(self.lane.chosen_model)
+        return self._router.models(self.agent).label(self.lane.conversation.chosen_model)
 
     @property
     def turns(self) -> int:
@@ -110,12 +111,29 @@ class Seat:
         command = commands.COMMANDS[call.name]
         if command.operators and not self.operator:
             return Answer(f"/{call.name} is for the gateway's operators, in `lunar chat` on its own machine.")
-        done = await command.run(self, call)
+        if first := self.lane.commands.get(call.id):
+            await asyncio.wait({first})
+            return await self.carry_out(call)  # only where it was refused, or stores nothing
+        done = await asyncio.shield(self._begun(call, command.run(self, call)))
         return done if isinstance(done, Receipt) else Answer(done)
+
+    def _begun(
+        self, call: commands.Call, work: Coroutine[Any, Any, Receipt | str]
+    ) -> asyncio.Task[Receipt | str]:
+        """It goes on when whoever said it is gone: said again, it must not be done twice."""
+        task = self.lane.commands[call.id] = asyncio.create_task(work, name=f"/{call.name}")
+
+        def over(task: asyncio.Task[Receipt | str]) -> None:
+            del self.lane.commands[call.id]
+            if not task.cancelled():
+                task.exception()  # told to whoever waits, if there still is somebody
+
+        task.add_done_callback(over)
+        return task
 
     @property
     def chosen(self) -> str | None:
-        return self.lane.chosen_model
+        return self.lane.conversation.chosen_model
 
     @property
     def models(self) -> dict[str, str]:

@@ -202,7 +202,6 @@ class TurnRun:
         conversation.begin(self.attempt)
         self._journal.feed.publish(Started(turn, messages, number))
         window = conversation.window
-        model = conversation.settings.get("model")
         return Ask(
             self._journal.session,
             turn,
@@ -210,7 +209,7 @@ class TurnRun:
             window.of(turn),
             self,
             summary=window.summary,
-            model=model if isinstance(model, str) else None,
+            model=conversation.chosen_model,
         )
 
     async def _settle(self) -> None:

@@ -123,6 +123,12 @@ class Conversation:
                 del self.unfinished_calls[id]
 
     @property
+    def chosen_model(self) -> str | None:
+        """The configured model that the person chose for this session."""
+        chosen = self.settings.get("model")
+        return chosen if isinstance(chosen, str) else None
+
+    @property
     def settled(self) -> bool:
         """Whether everything is answered and, on a push channel, delivered."""
         return not self.open and not (self.replies and self.replies.undelivered())

@@ -1,6 +1,7 @@
 """What is a command, what is text, and what each command does."""
 
 import asyncio
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,11 @@ from channels.errors import Refused
 from gateway import commands
 from gateway.commands import COMMANDS, Call
 from gateway.questions import NOT_ASKED
+from session import transcript
 from session.events import System
 from tests.fakes.gateway import Gate, Gateway, ScriptedRunner, Tools, Watcher, asked, cli
+from tests.fakes.ndjson import TIMEOUT
+from tests.session.disk import Disk
 
 
 @pytest.mark.parametrize(
@@ -109,7 +113,7 @@ async def test_new_stops_the_turn_and_forgets(folder: Path) -> None:
         await watcher.done(2)
         assert [asked(ask) for ask in gateway.runner.asked] == ["Hello", "A waiting one"]
         assert gateway.runner.asked[1].history == []
-        assert lane.history == 2
+        assert lane.conversation.window.size == 2
 
 
 async def test_a_repeat_is_not_carried_out_again(folder: Path) -> None:
@@ -124,10 +128,43 @@ async def test_a_repeat_is_not_carried_out_again(folder: Path) -> None:
         assert [event for event in watcher.events if isinstance(event, System) and event.name == "reset"] == [
             event for event in watcher.events if isinstance(event, System) and event.id == "c1"
         ]
-        assert (await gateway.lane()).history == 2
+        assert (await gateway.lane()).conversation.window.size == 2
         with pytest.raises(Refused) as refused:
             await seat.submit("m1", "/new")
         assert refused.value.code == "id_conflict"
+
+
+async def test_a_command_that_is_said_again_while_it_is_being_stored_is_carried_out_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = Disk()
+    monkeypatch.setattr(transcript, "os", disk)
+    storing, go_on = threading.Event(), threading.Event()
+
+    def fdatasync(fd: int) -> None:
+        storing.set()
+        go_on.wait(TIMEOUT)
+
+    async with Gateway(folder) as gateway:
+        seat = await gateway.router.session(cli())
+        watcher = Watcher(await gateway.lane())
+        for number in range(1, 4):
+            await seat.submit(f"m{number}", f"Question {number}")
+            await watcher.done(number)
+        disk.instead["fdatasync"] = fdatasync
+        first = asyncio.create_task(seat.submit("c1", "/undo"))
+        await asyncio.to_thread(storing.wait, TIMEOUT)
+        first.cancel()  # its connection breaks
+        other = await gateway.router.session(cli())
+        again = asyncio.create_task(other.submit("c1", "/undo"))
+        await asyncio.sleep(0)
+        go_on.set()
+        assert await again == Answer("/undo was carried out already.")
+        window = (await gateway.lane()).conversation.window
+        assert [message.content for one in window.before("") for message in one.asked] == [
+            "Question 1",
+            "Question 2",
+        ]
 
 
 async def test_stop_says_what_it_did(folder: Path) -> None:

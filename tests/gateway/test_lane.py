@@ -17,6 +17,7 @@ from gateway.lane import MAX_WAITING, Lane
 from gateway.turn import Ask
 from gateway.turn_run import BROKEN, GAVE_UP, INTERRUPTED, TOO_LONG
 from session import events, transcript
+from session import store as store_module
 from session.events import Assistant, Event, Record, System, ToolCall, ToolResult, User
 from session.ids import SessionId
 from session.store import Store
@@ -532,6 +533,70 @@ async def test_erasing_breaks_off_what_runs_and_begins_anew(folder: Path) -> Non
         await watcher.done(2)
         assert said(gateway) == ["Another text under an old id", "echo: Another text under an old id"]
         assert runner.asked[-1].history == []
+
+
+async def test_two_deletions_at_once_leave_a_session_that_goes_on(folder: Path) -> None:
+    async with Gateway(folder) as gateway:
+        lane = await gateway.lane()
+        watcher = Watcher(lane)
+        await lane.submit("m1", "Hello")
+        await watcher.done()
+        assert all(await asyncio.gather(lane.erase(), lane.erase()))
+        await lane.submit("m2", "Hello again")
+        await watcher.done(2)
+        assert said(gateway) == ["Hello again", "echo: Hello again"]
+
+
+async def test_what_a_failed_deletion_broke_off_goes_on(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def remove(data_dir: Path, session: SessionId) -> bool:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(store_module, "remove", remove)
+    gate = Gate()
+    async with Gateway(folder, ScriptedRunner(gate)) as gateway:
+        lane = await gateway.lane()
+        watcher = Watcher(lane)
+        await lane.submit("m1", "Hello")
+        await gate.entered.wait()
+        gateway.runner.reply = echo
+        with pytest.raises(OSError, match="Read-only"):
+            await lane.erase()
+        await watcher.done()
+        await lane.submit("m2", "Are you there?")
+        await watcher.done(2)
+        assert said(gateway) == ["Hello", "echo: Hello", "Are you there?", "echo: Are you there?"]
+
+
+async def test_a_deletion_whose_caller_is_gone_ends_all_the_same(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    removing, go_on = asyncio.Event(), asyncio.Event()
+    async with Gateway(folder) as gateway:
+        real = gateway.store.delete
+
+        async def delete(session: SessionId) -> bool:
+            removing.set()
+            await go_on.wait()
+            return await real(session)
+
+        monkeypatch.setattr(gateway.store, "delete", delete)
+        lane = await gateway.lane()
+        watcher = Watcher(lane)
+        await lane.submit("m1", "Hello")
+        await watcher.done()
+        caller = asyncio.create_task(lane.erase())
+        await removing.wait()
+        caller.cancel()
+        await asyncio.wait({caller})
+        with pytest.raises(Refused):
+            await lane.submit("m2", "Too early")
+        go_on.set()
+        assert await lane.erase()  # the same one
+        await lane.submit("m3", "Hello again")
+        await watcher.done(2)
+        assert said(gateway) == ["Hello again", "echo: Hello again"]
 
 
 async def test_recording_does_not_wait_for_the_turn(folder: Path) -> None:
