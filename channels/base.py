@@ -212,7 +212,7 @@ class Inbox(Protocol):
         """Store a message without holding its session; raises `Refused`."""
 
     async def delete(self, peer: Peer, agent: AgentId | None = None) -> bool:
-        """Remove the peer's session for good; False where there is none."""
+        """Remove the peer's session for good; False where there is none. Raises `Refused`."""
 
 
 class Courier(Protocol):

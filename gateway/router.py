@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _IDLE_SECONDS = 60.0
+NOT_DELETED = "The gateway cannot delete anything just now. Please try again soon."
 _NOBODY = Peer(Provider("probe"), PeerId("watchdog"))
 
 
@@ -134,15 +135,19 @@ class Router:
         return await self.delete_session(ids.session_id(self._agent(agent or self._routed(peer)).name, peer))
 
     async def delete_session(self, session: SessionId) -> bool:
-        """Remove a session for good, whatever it is doing; False where there is none."""
+        """Remove a session for good, whatever it is doing; False where there is none. Raises `Refused`."""
         lane = await self.lane(session)
         if self.nodes and isinstance(done := await self.nodes.errands.send(lane, Erase()), Done):
             return done.found
         return await self.erase(lane)
 
     async def erase(self, lane: Lane) -> bool:
-        """Remove a session whose turns no other node runs; False where there is none."""
-        found = await lane.erase()
+        """Remove a session whose turns no other node runs; False where there is none. Raises `Refused`."""
+        try:
+            found = await lane.erase()
+        except OSError as error:
+            log.warning("a session cannot be deleted", session=lane.session, error=str(error))
+            raise Refused("storage_unavailable", NOT_DELETED) from error
         if self.nodes:
             self.nodes.watching.anew(lane.session)
         return found

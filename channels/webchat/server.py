@@ -137,7 +137,10 @@ class Webchat:
         except Refused as refused:
             status = 429 if refused.code == "rate_limited" else 401
             return web.Response(status=status, text=refused.public + "\n")
-        found = await self._house.inbox.delete(entry.peer, entry.agent)
+        try:
+            found = await self._house.inbox.delete(entry.peer, entry.agent)
+        except Refused as refused:
+            return web.Response(status=503, text=refused.public + "\n")
         return web.Response(status=204 if found else 404)
 
 

@@ -20,6 +20,7 @@ from tests.fakes.postgres_server import shared
 
 # Over both, also where the environment says nothing: by the fixture `store` of tests/channels.
 both_stores = pytest.mark.parametrize("store", ["files", "postgres"], indirect=True)
+files_only = pytest.mark.skipif(os.environ.get("LUNAR_TEST_STORE") == "postgres", reason="it is about files")
 
 _databases: dict[Path, Database] = {}
 

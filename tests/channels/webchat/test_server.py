@@ -12,7 +12,8 @@ import pytest
 from aiohttp import ClientSession, TCPConnector
 from websockets.exceptions import ConnectionClosed
 
-from tests.fakes.kept import both_stores
+from gateway.router import NOT_DELETED
+from tests.fakes.kept import both_stores, files_only
 from tests.fakes.openai_behaviours import Say
 from tests.fakes.processes import until
 from tests.fakes.proxy import Proxy
@@ -332,6 +333,28 @@ class TestDeleting:
         assert (await again.receive())["turns"] == 2
         await client.close()
         await again.close()
+
+    @files_only
+    async def test_what_the_disk_does_not_delete_is_told_and_goes_on(self, daemons):
+        daemon = await daemons().start()
+        client = await WebClient.open(daemon.port)
+        secret = (await client.receive())["session"]
+        await client.send(type="message", id="m1", text="My name is Hao")
+        await client.until("done")
+        (path,) = (daemon.data_dir / "sessions").iterdir()
+        aside = path.rename(path.with_suffix(".aside"))
+        path.mkdir()  # a directory is not removed as a file is
+        url = f"http://127.0.0.1:{daemon.port}/api/session"
+        async with ClientSession() as http:
+            async with http.delete(url, json={"session": secret}) as answer:
+                assert (answer.status, await answer.text()) == (503, NOT_DELETED + "\n")
+            path.rmdir()
+            aside.rename(path)
+            await client.send(type="message", id="m2", text="What's my name?")
+            await client.until("done")
+            async with http.delete(url, json={"session": secret}) as answer:
+                assert answer.status == 204
+        await client.close()
 
     @pytest.mark.parametrize(
         "body", [b"", b"{}", b"[]", b"null", b'{"session": 5}', b'{"session": "x"}', b"\xff"]
