@@ -224,6 +224,7 @@ class _Lines:
                 return None
             if line.strip():
                 return line
+            await asyncio.sleep(0)  # thousands may be read at once: everybody has a turn in between
 
     async def send(self, frames: list[bytes]) -> None:
         if self._writer.transport.is_closing():

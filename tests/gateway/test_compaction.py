@@ -248,7 +248,7 @@ async def test_compact_asks_no_model_where_everything_is_summed_up(folder: Path)
             await seat.submit(f"u{number}", "/undo")
         assert await seat.submit("c2", "/compact") == Answer(DONE)
         assert len(runner.recaps) == 1
-        assert (await gateway.lane()).history == 4
+        assert (await gateway.lane()).conversation.window.size == 4
         usages = [event.get("usage") for event in stored(gateway, "summary")]
         assert usages == [{"input": 100, "output": 10}, None]
 

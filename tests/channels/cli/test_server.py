@@ -7,7 +7,8 @@ import socket
 import stat
 from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
 
@@ -350,6 +351,24 @@ async def test_a_client_that_is_gone_is_not_written_to(folder: Path) -> None:
 
 
 # -- the socket itself ---------------------------------------------------------------------------
+
+
+async def test_empty_lines_hold_nobody_up() -> None:
+    reader = asyncio.StreamReader(limit=wire.MAX_CLIENT_FRAME)
+    reader.feed_data(b"\n" * 1000 + b"{}\n")
+    turns = 0
+
+    async def somebody_else() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    other = asyncio.create_task(somebody_else())
+    writer = cast("asyncio.StreamWriter", Mock())
+    assert await _Lines(reader, writer).receive() == b"{}\n"
+    other.cancel()
+    assert turns >= 1000
 
 
 async def test_the_socket_is_for_its_owner_alone(folder: Path) -> None:
