@@ -160,7 +160,7 @@ class Journal:
         return self.shared and self._stale
 
     def doubt(self) -> None:
-        """Something was taken in before it was stored, and never will be."""
+        """What is known here may not be what is stored."""
         self._stale = True
 
     async def fresh(self, running: Attempt | None) -> None:
@@ -204,6 +204,10 @@ class Journal:
             found = await self._store.delete(self.session)
         except BaseException:
             self._follow()
+            self.doubt()  # it may be gone all the same
+            await self.fresh(None)
+            if (shown := self.feed.running) and not self.conversation.open:
+                self.feed.publish(Done(shown.turn, "stopped", self.conversation.cursor or ""))
             raise
         self._begin_anew([])
         return found

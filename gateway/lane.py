@@ -53,13 +53,17 @@ class Lane:
         self.hands_over = False  # set by the router when it drains: another node answers what still comes
         self.used = 0.0  # when the router last handed the lane out, monotonic seconds
         self._shared = shared
-        follows = shared is not None
         self.journal = Journal(
-            session, store, rules.history_turns, push=rules.push, count=account.count, shared=follows
+            session,
+            store,
+            rules.history_turns,
+            push=rules.push,
+            count=account.count,
+            shared=shared is not None,
         )
         self.journal.on_foreign, self.journal.on_lost = self._came, self.lose
         self._shop = Shop(self.journal, runner, slots, self._steered, account, sleep)
-        self._compaction = Compaction(self.journal, self._keep_summary)
+        self._compaction = Compaction(self.journal, lambda batch: self.record(batch, leased=True))
         self.context: ContextUse | None = None  # of the last turn, once there was one
         self._rules = rules
         self._arrivals = Arrivals(self.journal, self._turns_ahead)
@@ -68,7 +72,7 @@ class Lane:
         self._eraser: asyncio.Task[bool] | None = None
         self._worker: asyncio.Task[None] | None = None
         self._turn: TurnRun | None = None
-        self.commands: dict[str, asyncio.Task[Receipt | str]] = {}  # being carried out, by their ids
+        self.commands: dict[tuple[str, str, str], asyncio.Task[Receipt | str]] = {}  # being carried out
 
     # -- life ------------------------------------------------------------------------------------
 
@@ -120,7 +124,7 @@ class Lane:
     def idle(self) -> bool:
         """Whether nothing is running or waiting, and nobody holds the session."""
         working = self._worker is not None and not self._worker.done()
-        busy = working or self._compaction.busy or self.journal.busy
+        busy = working or self._compaction.busy or self.journal.busy or self.commands or self._erasing
         return not (busy or self.held) and (self.conversation.settled or not self.owner)
 
     @property
@@ -152,8 +156,12 @@ class Lane:
         return sum(id not in begun for id in self.conversation.open)
 
     @property
+    def _erasing(self) -> bool:
+        return self._eraser is not None and not self._eraser.done()
+
+    @property
     def _closing(self) -> bool:
-        return self._draining or (self._eraser is not None and not self._eraser.done())
+        return self._draining or self._erasing
 
     async def drain(self) -> None:
         """Take nothing new, begin nothing new, and wait for the turn that is being answered."""
@@ -180,11 +188,8 @@ class Lane:
         await self._compaction.end()
 
     async def erase(self) -> bool:
-        """Break off what runs and remove the transcript for good; False where there is none.
-
-        Where it cannot be removed (raises `OSError`), what was broken off goes on.
-        """
-        if self._eraser is None or self._eraser.done():
+        """Break off what runs and remove the transcript for good (or go on with it, and raise `OSError`)."""
+        if not self._eraser or not self._erasing:
             self._eraser = asyncio.create_task(self._erase(), name=f"deletion {self.session}")
             self._eraser.add_done_callback(lambda _: self.resume())
         return await asyncio.shield(self._eraser)
@@ -264,9 +269,6 @@ class Lane:
             return await self._arrivals.cursor(self.journal.append(batch, leased=leased))
         except Repeated as before:
             return before.cursor  # the answer to an earlier try was lost
-
-    async def _keep_summary(self, batch: list[Event]) -> str:
-        return await self.record(batch, leased=True)
 
     def _forget(self) -> None:
         """What a summary would tell of, and what the last request took, is of something else now."""

@@ -111,20 +111,18 @@ class Seat:
         command = commands.COMMANDS[call.name]
         if command.operators and not self.operator:
             return Answer(f"/{call.name} is for the gateway's operators, in `lunar chat` on its own machine.")
-        if first := self.lane.commands.get(call.id):
-            await asyncio.wait({first})
-            return await self.carry_out(call)  # only where it was refused, or stores nothing
-        done = await asyncio.shield(self._begun(call, command.run(self, call)))
+        first = self.lane.commands.get(call)
+        done = await asyncio.shield(first or self._begun(call, command.run(self, call)))
         return done if isinstance(done, Receipt) else Answer(done)
 
     def _begun(
         self, call: commands.Call, work: Coroutine[Any, Any, Receipt | str]
     ) -> asyncio.Task[Receipt | str]:
         """It goes on when whoever said it is gone: said again, it must not be done twice."""
-        task = self.lane.commands[call.id] = asyncio.create_task(work, name=f"/{call.name}")
+        task = self.lane.commands[call] = asyncio.create_task(work, name=f"/{call.name}")
 
         def over(task: asyncio.Task[Receipt | str]) -> None:
-            del self.lane.commands[call.id]
+            del self.lane.commands[call]
             if not task.cancelled():
                 task.exception()  # told to whoever waits, if there still is somebody
 

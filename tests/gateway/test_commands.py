@@ -159,12 +159,23 @@ async def test_a_command_that_is_said_again_while_it_is_being_stored_is_carried_
         again = asyncio.create_task(other.submit("c1", "/undo"))
         await asyncio.sleep(0)
         go_on.set()
-        assert await again == Answer("/undo was carried out already.")
+        told = await again
+        assert isinstance(told, Answer)
+        assert "Taken back: “Question 3”" in told.text
+        assert await other.submit("c1", "/undo") == Answer("/undo was carried out already.")
         window = (await gateway.lane()).conversation.window
         assert [message.content for one in window.before("") for message in one.asked] == [
             "Question 1",
             "Question 2",
         ]
+
+
+async def test_many_who_say_the_same_at_once_share_one_answer(folder: Path) -> None:
+    async with Gateway(folder) as gateway:
+        seats = [await gateway.router.session(cli()) for _ in range(300)]
+        answers = await asyncio.gather(*(seat.submit("c1", "/help") for seat in seats))
+        assert len(set(answers)) == 1
+        assert not (await gateway.lane()).commands
 
 
 async def test_stop_says_what_it_did(folder: Path) -> None:

@@ -569,6 +569,32 @@ async def test_what_a_failed_deletion_broke_off_goes_on(
         assert said(gateway) == ["Hello", "echo: Hello", "Are you there?", "echo: Are you there?"]
 
 
+async def test_a_deletion_that_fails_when_the_file_is_gone_brings_nothing_back(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = store_module.remove
+
+    def remove(data_dir: Path, session: SessionId) -> bool:
+        real(data_dir, session)
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(store_module, "remove", remove)
+    gate = Gate()
+    async with Gateway(folder, ScriptedRunner(gate)) as gateway:
+        lane = await gateway.lane()
+        watcher = Watcher(lane)
+        await lane.submit("m1", "My secret is 42")
+        await gate.entered.wait()
+        gateway.runner.reply = echo
+        with pytest.raises(OSError, match="Input/output"):
+            await lane.erase()
+        assert (await watcher.done()).outcome == "stopped"
+        await lane.submit("m2", "What do you know of me?")
+        await watcher.done(2)
+        assert said(gateway) == ["What do you know of me?", "echo: What do you know of me?"]
+        assert gateway.runner.asked[-1].history == []
+
+
 async def test_a_deletion_whose_caller_is_gone_ends_all_the_same(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
