@@ -12,6 +12,7 @@ from channels.webchat.websocket import WebSocket
 
 STEP_SECONDS = 10.0  # from a ping to the look at what came back, and from there to the next ping
 _LATE = 1.0  # seconds; so late a look says more of the gateway, which stood still, than of the client
+_AT_ONCE = 16  # clients in one turn of the event loop
 
 
 class _Beat(NamedTuple):
@@ -45,13 +46,18 @@ class Heartbeat:
             if not self._beats:
                 await self._sleep(STEP_SECONDS)  # whoever comes meanwhile is not due before that
                 continue
-            due, client, asked = self._beats.popleft()
-            await self._sleep(max(0.0, due - self._clock()))
-            if client.lost:
-                continue
-            asks = not asked or self._clock() - due > _LATE
-            if asks:
-                client.ping()
-            else:
-                client.check()
-            self._next(client, asked=asks)
+            await self._sleep(max(0.0, self._beats[0].due - self._clock()))
+            for _ in range(_AT_ONCE):
+                if not self._beats or self._beats[0].due > self._clock():
+                    break
+                self._beat(*self._beats.popleft())
+
+    def _beat(self, due: float, client: WebSocket, asked: bool) -> None:
+        if client.lost:
+            return
+        asks = not asked or self._clock() - due > _LATE
+        if asks:
+            client.ping()
+        else:
+            client.check()
+        self._next(client, asked=asks)

@@ -42,6 +42,7 @@ class WebSocket(asyncio.Protocol):
         "_room",
         "_transport",
         "_waiter",
+        "_waits",
     )
 
     def __init__(self, transport: asyncio.Transport) -> None:
@@ -55,6 +56,7 @@ class WebSocket(asyncio.Protocol):
         self._full = False  # whether the client does not take what it is sent
         self._room: asyncio.Future[None] | None = None  # of whoever waits until it does
         self._heard = True  # whether the client gave a sign of life since the last ping
+        self._waits = 0  # bytes that waited for the client at the last ping
         self._lost = False
         self._gone: asyncio.Future[None] | None = None  # set by `close`
 
@@ -119,10 +121,15 @@ class WebSocket(asyncio.Protocol):
             self._heard = False
             self._protocol.send_ping(b"")
             self._flush()
+            self._waits = self._transport.get_write_buffer_size()
 
     def check(self) -> None:
-        """Let go of a client that has given no sign of life since the ping, if that could be read."""
-        if not self._heard and self._ahead <= _AHEAD:
+        """Let go of a client that has given no sign of life since the ping, if that could be read.
+
+        That it takes what it is sent is one, too: its answer stands behind all that.
+        """
+        takes = self._transport.get_write_buffer_size() < self._waits
+        if not self._heard and not takes and self._ahead <= _AHEAD:
             self._transport.abort()
 
     def _flush(self) -> None:
@@ -210,5 +217,6 @@ class WebSocket(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._full = False
+        self._heard = True
         if self._room is not None and not self._room.done():
             self._room.set_result(None)

@@ -35,12 +35,12 @@ class Times:
     """The clock, which passes where somebody sleeps; `at` has what happens then."""
 
     def __init__(self) -> None:
-        self.now = 0.0
+        self.now = self.turn = 0.0  # `turn`: what a turn of the loop takes
         self.at: dict[float, Client | float] = {}  # who comes, or how long the gateway stands still
         self.heartbeat = Heartbeat(lambda: self.now, self.sleep)
 
     async def sleep(self, seconds: float) -> None:
-        until = self.now + seconds
+        until = self.now + max(seconds, self.turn)
         for when in sorted(self.at):
             if when <= until:
                 self.now = max(self.now, when)
@@ -80,6 +80,14 @@ async def test_who_falls_silent_is_let_go_of_within_30_seconds_however_many_ther
     deaf = [client.lost_at - client._silent for client in clients if client.lost_at is not None]
     assert len(deaf) == len(clients)
     assert max(deaf) <= 30.0
+
+
+async def test_many_are_looked_at_in_one_turn_of_the_loop(times: Times) -> None:
+    clients = [Client(times, silent=40.0) for _ in range(1000)]
+    times.at = {number * 0.001: client for number, client in enumerate(clients)}
+    times.turn = 0.02  # a turn for each would take 20 seconds
+    await times.pass_by()
+    assert all(client.lost_at for client in clients)
 
 
 async def test_who_is_gone_is_not_pinged(times: Times) -> None:

@@ -205,6 +205,26 @@ async def test_a_flood_of_empty_frames_is_ended_before_it_costs_anything(flood: 
         await client.close(1008)
 
 
+async def test_a_client_that_takes_what_it_is_sent_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with connected() as (client, peer):
+        sending = asyncio.create_task(client.send([b"x" * 1_000_000] * 20))
+        await asyncio.sleep(0)
+        waits = client._transport.get_write_buffer_size()
+        client.ping()
+        async with asyncio.timeout(TIMEOUT):
+            while client._transport.get_write_buffer_size() >= waits:
+                await peer.reader.read(65536)
+        assert not client._heard  # its pong stands behind all that
+        client.check()
+        assert not client.lost
+        assert not client._transport.is_closing()
+        client.ping()
+        client.check()  # nothing was taken since
+        assert client._transport.is_closing()
+        with pytest.raises(ConnectionError):
+            await sending
+
+
 async def test_many_frames_are_no_flood_where_they_are_taken_up_in_between() -> None:
     async with connected() as (client, peer):
         parts = [frame(CONTINUATION, b"x" * 500, final=False)] * 898
