@@ -25,6 +25,7 @@ _QUOTED = 500  # characters of a message that is replied to, where the person ch
 _NAME = 64
 _LINKS, _ADDRESS = 20, 500  # of a message; characters
 _ENDING = re.compile(r"\.[A-Za-z0-9]{1,8}\Z")
+_OURS = (".wanted", ".part")  # endings of the notes beside the files (`media`): no person's file is to be one
 
 # Attributes of a message that hold a file, what people call it, its ending. An animation is a document, too.
 _FILES = (
@@ -204,7 +205,8 @@ def _file(message: Message, media: Any, what: str, ending: str, limit: int | Non
     """The file to fetch, None for one that is too large; and the line that describes it."""
     given = getattr(media, "file_name", None) or ""
     found = _ENDING.search(given)
-    name = f"{message.chat.id}_{message.message_id}{found[0].lower() if found else ending}"
+    ending = found[0].lower() if found else ending
+    name = f"{message.chat.id}_{message.message_id}{'' if ending in _OURS else ending}"
     kept = limit is not None and (media.file_size is None or media.file_size <= min(limit, TOP_SIZE))
     parts = [f'{what} "{one_line(given)}"' if given else what]
     parts += [f"{media.width}×{media.height}"] if what == "photo" else []

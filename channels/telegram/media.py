@@ -73,7 +73,7 @@ class Media:
             self._noted.clear()
             left = False
             for wanted in await asyncio.to_thread(self._all):
-                left = not await self._fetched(wanted) or left
+                left = not await self._done_with(wanted) or left
             if left:
                 await self._reach.pause(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)
@@ -84,8 +84,16 @@ class Media:
     def _all(self) -> list[Wanted]:
         return [found for note in sorted(self.folder.glob(f"*{_WANTED}")) if (found := _read(note))]
 
+    async def _done_with(self, wanted: Wanted) -> bool:
+        """Whether there is no more to do for this file, and nothing that is noted."""
+        try:
+            return await self._fetched(wanted)
+        except OSError as error:  # the note could not be removed
+            log.warning("a note about a file stays", file=wanted.name, why=str(error))
+            return False
+
     async def _fetched(self, wanted: Wanted) -> bool:
-        """Whether there is no more to do for this file: it is here, or it will never be."""
+        """Whether the file is here, or will never be; raises `OSError`."""
         why: str | None = None
         try:
             async with asyncio.timeout(_PATIENCE):
@@ -94,7 +102,8 @@ class Media:
             why = "it is too large"
         except BadRequest as error:
             why = self._reach.clean(error)
-        except (TelegramError, OSError) as error:  # a timeout is an OSError, too
+        # A timeout is an OSError, too; a RuntimeError: Telegram does not say where the file is.
+        except (TelegramError, OSError, RuntimeError) as error:
             tries = self._tries[wanted.name] = self._tries.get(wanted.name, 0) + 1
             why = self._reach.clean(error)
             log.warning("a file was not fetched", file=wanted.name, why=why, tries=tries)
@@ -135,8 +144,8 @@ def _write(path: Path, data: bytes) -> None:
 def _read(note: Path) -> Wanted | None:
     try:
         fields = json.loads(note.read_bytes())
-        chat = Chat(fields["chat"], fields["topic"])
-        return Wanted(fields["id"], note.name.removesuffix(_WANTED), fields["what"], chat)
-    except (OSError, ValueError, KeyError, TypeError):
+        chat = Chat(int(fields["chat"]), fields["topic"])
+        return Wanted(str(fields["id"]), note.name.removesuffix(_WANTED), str(fields["what"]), chat)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         log.warning("a note about a file cannot be read", note=str(note))
         return None

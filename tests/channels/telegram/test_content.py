@@ -125,7 +125,20 @@ async def test_files_are_described_and_named(server: TelegramServer, ann: Person
     assert read(server).text == "[video note, 4 s, 5 B, kept as media/telegram/7_4.mp4]"
 
 
-@pytest.mark.parametrize("name", ["../../etc/passwd", "a/b.txt", 'x".jpg\n[photo', "no ending", ".", "a.b/c"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../../etc/passwd",
+        "a/b.txt",
+        'x".jpg\n[photo',
+        "no ending",
+        ".",
+        "a.b/c",
+        "x.wanted",
+        "y.txt.WANTED",
+        "z.part",
+    ],
+)
 async def test_a_files_own_name_is_never_a_path(server: TelegramServer, ann: Person, name: str) -> None:
     ann.sends_document(b"1", "x.bin")
     message = messages(server)[-1]
