@@ -8,6 +8,8 @@ import msgspec
 
 from gateway.agent.reply import Call
 
+MOST = 64  # calls of one reply; the runner makes fewer
+
 
 class FunctionPart(msgspec.Struct):
     name: str | None = None
@@ -33,6 +35,8 @@ class CallParts:
 
     def __init__(self) -> None:
         self._calls: list[_Growing] = []
+        self.size = 0  # characters of their arguments so far
+        self.too_many = False
 
     @property
     def nameless(self) -> bool:
@@ -41,6 +45,9 @@ class CallParts:
     def add(self, parts: list[CallPart]) -> None:
         for part in parts:
             call = self._belongs_to(part)
+            if call is None and len(self._calls) == MOST:
+                self.too_many = True
+                return
             if call is None:
                 call = _Growing(part.index, part.id)
                 self._calls.append(call)
@@ -54,6 +61,7 @@ class CallParts:
                 arguments = json.dumps(arguments, ensure_ascii=False)
             if arguments:
                 call.arguments.append(arguments)
+                self.size += len(arguments)
 
     def whole(self) -> tuple[Call, ...]:
         return tuple(

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.agent import call_parts
 from gateway.agent.call_parts import CallPart, CallParts, FunctionPart
 from gateway.agent.reply import Call, Finish, FinishReason
 from gateway.agent.thinking import Thinking
@@ -25,6 +26,7 @@ _REASONS: dict[str, FinishReason] = {
     "tool_calls": "tool_calls",
     "function_call": "tool_calls",
 }
+_LONGEST = 4 << 20  # characters of text, thoughts and arguments of one reply: no model writes so much
 _IGNORED_FIELDS = (b":", b"event:", b"id:", b"retry:")
 
 
@@ -132,7 +134,7 @@ class Decoder:
     @property
     def written(self) -> int:
         """How many characters the model has produced so far, thoughts and tool calls included."""
-        return self._size + self._thinking.size + sum(len(call.arguments) for call in self._calls.whole())
+        return self._size + self._thinking.size + self._calls.size
 
     def finish(self, label: str) -> Finish:
         """How the reply ended; `label` stands in where the server did not name its model."""
@@ -194,6 +196,10 @@ class Decoder:
                 self._calls.add(delta.tool_calls)
             if delta.function_call:
                 self._calls.add([CallPart(index=0, function=delta.function_call)])
+            if self._calls.too_many:
+                self.fault = f"more than {call_parts.MOST} tool calls in one reply"
+            elif self.written > _LONGEST:
+                self.fault = f"a reply of more than {_LONGEST} characters"
         if choice.finish_reason:
             self._reason = choice.finish_reason
             self.finished = True

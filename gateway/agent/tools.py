@@ -18,6 +18,7 @@ log = structlog.get_logger(__name__)
 
 MAX_OUTPUT = 64 * 1024  # bytes of a result that the model sees
 _TIMEOUT = 60.0  # seconds
+_DEEPEST = 100  # objects and lists within each other in a call's arguments
 PATIENCE = 3.0  # seconds after its start in which turns wait for a tool source that is not ready yet
 
 
@@ -186,7 +187,22 @@ def parse(arguments: str) -> Any:
         value = json.loads(arguments or "{}", parse_constant=_refuse, parse_float=_finite)
     except (ValueError, RecursionError):
         return arguments
-    return value if isinstance(value, dict) else arguments
+    return value if isinstance(value, dict) and not _deep(value) else arguments
+
+
+def _deep(value: Any) -> bool:
+    """Whether it is nested too deeply to be written again wherever the stack is deeper than here."""
+    level = [value]
+    for _ in range(_DEEPEST):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _finite(number: str) -> float:

@@ -128,6 +128,32 @@ def test_a_line_without_end_is_bounded(prefix: bytes) -> None:
     assert len(b"".join(decoder._unread)) < 2000
 
 
+@pytest.mark.parametrize(
+    "delta",
+    [
+        {"content": "x" * 100_000},
+        {"reasoning_content": "x" * 100_000},
+        {"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f", "arguments": "x" * 100_000}}]},
+    ],
+    ids=["text", "thoughts", "arguments"],
+)
+def test_a_reply_without_end_is_bounded(delta: dict[str, Any]) -> None:
+    decoder = Decoder(LIMIT)
+    data = body(chunk(delta))
+    for _ in range(100):
+        decoder.feed(data)
+    assert decoder.fault is not None
+    assert "characters" in decoder.fault
+    assert decoder.written < 5_000_000
+
+
+def test_calls_without_number_are_bounded() -> None:
+    calls = [{"index": number, "function": {"name": "f", "arguments": ""}} for number in range(20_000)]
+    _, decoder = read(body(chunk({"tool_calls": calls})))
+    assert decoder.fault == "more than 64 tool calls in one reply"
+    assert len(decoder.finish("label").calls) <= 64
+
+
 def test_an_error_object_is_kept_apart() -> None:
     for data in (body({"error": {"message": "no"}}), b'{"error": {"message": "no"}}'):
         assert read(data)[1].error == {"message": "no"}
