@@ -38,6 +38,7 @@ __all__ = ["Settings", "TelegramChannel"]
 log = structlog.get_logger(__name__)
 
 _NOTICES = 256  # that are on their way at once; more are dropped
+_NOTICES_OF_A_CHAT = 16  # the same of one chat: a group is told 20 things a minute
 _GRACE = 3.0  # seconds that a stop waits for them
 _MENU_TRIES = 5
 _MENU_PAUSE = 60.0
@@ -100,7 +101,7 @@ class TelegramChannel:
         )
         self._webhook: Webhook | None = None  # set while the channel runs in that mode
         self._stands_by = False  # while another node polls, or sees to the webhook
-        self._notices: set[asyncio.Task[None]] = set()
+        self._notices: dict[asyncio.Task[None], Chat] = {}
 
     @property
     def health(self) -> str | None:
@@ -259,7 +260,7 @@ class TelegramChannel:
             while await approved.wait():
                 approved.clear()
                 for peer in self._pairing.to_tell():
-                    self._in_background(self._welcome(peer))
+                    self._in_background(of_peer(peer), self._welcome(peer))
         finally:
             self._pairing.on_approved = None
 
@@ -282,21 +283,22 @@ class TelegramChannel:
 
     def _say(self, chat: Chat, text: str, reply_to: int | None = None) -> None:
         """Send a sentence of the channel's own, or the answer to a command, without waiting for it."""
-        self._in_background(self.courier.say(chat, text, reply_to))
+        self._in_background(chat, self.courier.say(chat, text, reply_to))
 
     def _press(self, pressed: Pressed, said: str, over: bool) -> None:
-        self._in_background(self.courier.press(pressed, said, over=over))
+        self._in_background(pressed.chat, self.courier.press(pressed, said, over=over))
 
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        if len(self._notices) >= _NOTICES:
-            log.warning("too many notices are waiting; one was dropped")
+    def _in_background(self, chat: Chat, work: Coroutine[Any, Any, None]) -> None:
+        of_chat = sum(other == chat for other in self._notices.values())
+        if len(self._notices) >= _NOTICES or of_chat >= _NOTICES_OF_A_CHAT:
+            log.warning("too many notices are waiting; one was dropped", chat=chat.id)
             work.close()
             return
         notice = asyncio.create_task(work)
-        self._notices.add(notice)
+        self._notices[notice] = chat
         notice.add_done_callback(self._said)
 
     def _said(self, notice: asyncio.Task[None]) -> None:
-        self._notices.discard(notice)
+        del self._notices[notice]
         if not notice.cancelled() and notice.exception():
             log.error("a notice was not brought", exc_info=notice.exception())

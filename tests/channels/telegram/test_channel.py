@@ -10,10 +10,12 @@ import pytest
 
 from channels.errors import Refused
 from channels.telegram import intake
+from channels.telegram.chat import Chat
 from channels.telegram.dead_letters import FILE
 from channels.telegram.welcome import Welcome
 from session.ids import PeerId
 from tests.channels.telegram.ledger import House
+from tests.channels.telegram.stage import until
 from tests.channels.telegram.test_adapter import POISON
 from tests.fakes.telegram_server import Hang, Html, Refuse, TelegramServer, unauthorized
 
@@ -372,6 +374,17 @@ async def test_a_notice_that_waits_holds_nothing_up(house: House, server: Telegr
     await house.settled()
     assert house.ledger.texts() == ["Hello"]
     server.release.set()
+
+
+async def test_what_one_chat_is_to_be_told_takes_no_place_from_others(
+    house: House, server: TelegramServer
+) -> None:
+    await house.start()
+    bea = server.user(8, "Bea")
+    for _ in range(300):
+        house.channel._say(Chat(-100), "You asked for help.")  # a group is told twenty things a minute
+    house.channel._say(Chat(8), "Done.")
+    await until(server, house.time, lambda: bea.chat.texts() == ["Done."], still=True)
 
 
 async def test_what_cannot_be_read_is_answered_with_one_line(house: House, server: TelegramServer) -> None:
