@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
 from collections.abc import Collection
-from datetime import timedelta
 from typing import Any, Literal, NamedTuple
 
 from telegram import CallbackQuery, Message, MessageEntity, Update, User
@@ -16,6 +14,7 @@ from channels.telegram import content
 from channels.telegram.buttons import Pressed, decision
 from channels.telegram.chat import Chat
 from channels.telegram.content import Content, File
+from channels.telegram.going_on import GoingOn
 from channels.telegram.moves import Moves
 from channels.telegram.people import People, peer
 from channels.telegram.settings import TOP_SIZE
@@ -29,8 +28,6 @@ ALBUM = 1.0  # after a part of an album, whose end nothing marks
 
 _COMMAND = re.compile(r"/([A-Za-z0-9_]{1,64})(?:@(\w+))?(?=\s|\Z)")
 _GENERAL = 1  # the topic of a forum that counts as none
-_GOES_ON = timedelta(seconds=3)  # between the parts of a paste, by Telegram's clock
-_REMEMBERED = 256  # albums and pastes
 
 
 class Said(NamedTuple):
@@ -119,8 +116,7 @@ class Adapter:
         self._groups = groups
         self._context = context
         self._media_limit = media_limit
-        # To us: albums by their id, pastes by place and sender, with when their last part was sent.
-        self._going_on: OrderedDict[tuple[object, ...], Message] = OrderedDict()
+        self._going_on = GoingOn()
 
     def lane(self, update: Any) -> int | None:
         """The chat whose updates must be taken in the order of this one; learns of moves on the way.
@@ -182,7 +178,7 @@ class Adapter:
             if command[1].lower() in self._commands:
                 return True
         addressed = self._groups == "all" or self._answers_me(message) or self._names_me(message)
-        return self._goes_on(message, sent, addressed)
+        return self._going_on.ours(message, self._peer(message), long=sent.long, addressed=addressed)
 
     def _is_my_name(self, name: str) -> bool:
         return name.lower() == (self._me.username or "").lower()
@@ -202,25 +198,6 @@ class Adapter:
             elif entity.type == MessageEntity.TEXT_MENTION and entity.user and entity.user.id == self._me.id:
                 return True
         return False
-
-    def _goes_on(self, message: Message, sent: Content, addressed: bool) -> bool:
-        """Whether it is to us, or a part of what was: only the first part of a paste or album names us."""
-        who = message.sender_chat or message.from_user
-        paste = (*self._peer(message), who.id if who else None)
-        album = (message.chat.id, message.media_group_id) if message.media_group_id else None
-        before = self._going_on.get(paste)
-        if before is not None and message.date - before.date <= _GOES_ON and not message.reply_to_message:
-            addressed = True
-        if album and album in self._going_on:
-            addressed = True
-        self._going_on.pop(paste, None)
-        if addressed:
-            for key in (paste if sent.long else None, album):
-                if key is not None:
-                    self._going_on[key] = message
-        while len(self._going_on) > _REMEMBERED:
-            self._going_on.popitem(last=False)
-        return addressed
 
     # -- meanings --------------------------------------------------------------------------------
 

@@ -171,6 +171,17 @@ async def test_every_part_of_an_album_or_paste_is_for_us_when_its_first_is(
     assert found == [True, True, False, False, True, True, True, False, False]
 
 
+async def test_a_part_of_a_paste_that_is_read_again_is_for_us_again(
+    server: TelegramServer, ours: Adapter, ann: Person
+) -> None:
+    group = server.group(GROUP)
+    ann.pastes("@lunar_bot " + "x" * 5000, into=group)
+    first, last = drained(server)
+    assert [isinstance(ours.read(update), Said) for update in (first, last, last, last)] == [True] * 4
+    ann.says("among us", into=group)
+    assert [isinstance(meaning, Said) for meaning in means(server, ours)] == [False]
+
+
 async def test_a_paste_ends_with_its_time(
     server: TelegramServer, ours: Adapter, ann: Person, time: Any
 ) -> None:
