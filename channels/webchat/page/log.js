@@ -163,7 +163,7 @@ function setState(article, state, mark = "") {
 
 /** Shows a message of one's own that the gateway has not confirmed yet. */
 export function addPending({ id, text, at, failed }) {
-	if (!text) return;
+	if (!text || isStored(id)) return; // another tab's word of it may come after the event
 	const article = main.held.get(id) ?? message("user");
 	article.dataset.id = id;
 	setState(article, "pending");
@@ -171,6 +171,10 @@ export function addPending({ id, text, at, failed }) {
 	main.held.set(id, article);
 	queue.append(article);
 	if (failed) markFailed(id, failed);
+}
+
+function isStored(id) {
+	return !main.held.has(id) && events.querySelector(`[data-role=user][data-id="${CSS.escape(id)}"]`) !== null;
 }
 
 /** @param {boolean} [passing] it is sent again by itself */

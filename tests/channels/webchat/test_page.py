@@ -163,6 +163,23 @@ class TestConversations:
             assert await text_of(page, MINE) == ["My name is Hao", "What's my name?"]
             assert "Hao" in (await text_of(page, REPLY))[1]
 
+    async def test_another_tabs_word_that_comes_after_the_message_changes_nothing(self, daemons, visits):
+        daemon = await daemons().start()
+        visit = await visits(daemon.port)
+        page = await visit.page()
+        await say(page, "My name is Hao")
+        await answered(page, 1)
+        await page.evaluate(
+            """() => {
+                const { id } = document.querySelector(".message[data-role=user]").dataset;
+                const chat = Object.keys(localStorage).find((key) => key.startsWith("lunar.chat."));
+                const key = `lunar.out.${chat.slice("lunar.chat.".length)}.${id}`;
+                const newValue = JSON.stringify({ id, text: "My name is Hao", at: Date.now() });
+                dispatchEvent(new StorageEvent("storage", { key, newValue }));
+            }"""
+        )
+        assert await text_of(page, MINE) == ["My name is Hao"]
+
     @both_stores
     async def test_earlier_messages_are_loaded_on_the_way_up(self, daemons, openai, visits):
         daemon = await daemons(server=openai).start()
