@@ -109,7 +109,7 @@ async def test_a_gateway_that_stood_still_asks_again_before_it_lets_go(times: Ti
         if times.now > 70:
             client._silent = OVER  # now it is read
 
-    client.ping = ping  # type: ignore[method-assign]
+    client.ping = ping  # type: ignore[method-assign] # it notes when
     await times.pass_by()
     assert client.pings[:3] == [10.0, 75.0, 95.0]
     assert client.lost_at is None
