@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from channels.webchat.websocket import WebSocket
 
-STEP_SECONDS = 10.0  # from a ping to the look at what came back, and from there to the next ping
+_STEP_SECONDS = 10.0  # from a ping to the look at what came back, and from there to the next ping
 _LATE = 1.0  # seconds; so late a look says more of the gateway, which stood still, than of the client
 _AT_ONCE = 16  # clients in one turn of the event loop
 
@@ -38,13 +38,13 @@ class Heartbeat:
         self._next(client, asked=False)
 
     def _next(self, client: WebSocket, *, asked: bool) -> None:
-        self._beats.append(_Beat(self._clock() + STEP_SECONDS, client, asked))
+        self._beats.append(_Beat(self._clock() + _STEP_SECONDS, client, asked))
 
     async def run(self) -> None:
         """Go on until cancelled."""
         while True:
             if not self._beats:
-                await self._sleep(STEP_SECONDS)  # whoever comes meanwhile is not due before that
+                await self._sleep(_STEP_SECONDS)  # whoever comes meanwhile is not due before that
                 continue
             await self._sleep(max(0.0, self._beats[0].due - self._clock()))
             for _ in range(_AT_ONCE):

@@ -17,7 +17,7 @@ _PIECE = 8 * 1024  # bytes that are parsed before their frames are counted: a re
 _FRAMES = 1000  # that may come before what was said is taken up, or from ping to ping
 _BACKLOG = 4 * 1024 * 1024  # bytes that may wait for a client: pongs come on top of what is bounded
 _LAST_WORDS = 1.0  # seconds that a client has to say goodbye, too
-_FLOOD = "That were too many frames at once."
+_FLOOD = "Those were too many frames at once."
 _BINARY = "A frame is one JSON object in a text message, not in a binary one."
 _log = logging.getLogger("websockets.server")
 _log.setLevel(logging.WARNING)  # below, it writes whole frames, and those hold secrets
