@@ -218,6 +218,7 @@ class _Conversation:
             self._watch.close()
             self._session.close()
             await self._sender.close()
+            del self._watch, self._sender  # they lead back here: the collector would have to find them
 
     async def _take(self, data: bytes | str) -> None:
         try:

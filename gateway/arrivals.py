@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
-from channels.base import Receipt
 from channels.errors import Refused
 from gateway.journal import Journal
 from session.errors import Repeated, StorageError
@@ -15,13 +13,12 @@ NOT_STORED = "The gateway cannot store messages just now. Please try again soon.
 
 
 class Arrivals:
-    """Recognises a message that came before; `ahead` says how many turns are before the next one."""
+    """Recognises a message that came before."""
 
-    __slots__ = ("_ahead", "_arriving", "_journal")
+    __slots__ = ("_arriving", "_journal")
 
-    def __init__(self, journal: Journal, ahead: Callable[[], int]) -> None:
+    def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self._ahead = ahead
         self._arriving: dict[str, tuple[int, asyncio.Future[list[Record]]]] = {}
 
     def __len__(self) -> int:
@@ -36,15 +33,14 @@ class Arrivals:
         """It is stored, or refused."""
         del self._arriving[id]
 
-    async def repeat(self, id: str, text: str | None = None) -> Receipt | None:
-        """The receipt of a message that came before; raises `Refused` where its text is given and another."""
+    async def repeat(self, id: str, text: str | None = None) -> str | None:
+        """The cursor after a message that came before; raises `Refused` where its text was another."""
         if arriving := self._arriving.get(id):
             _same(id, text is None or arriving[0] == hash(text))
-            return Receipt(await self.stored(id, text, arriving[1]), self._ahead())
-        conversation = self._journal.conversation
-        if seen := conversation.seen.get(id):
+            return await self.stored(id, text, arriving[1])
+        if seen := self._journal.conversation.seen.get(id):
             _same(id, not seen.command and (text is None or seen.text == hash(text)))
-            return Receipt(seen.cursor, self._ahead() if id in conversation.open else 0)
+            return seen.cursor
         return None
 
     async def stored(self, id: str, text: str | None, stored: asyncio.Future[list[Record]]) -> str:

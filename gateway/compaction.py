@@ -25,6 +25,8 @@ LEAST = 4  # messages that are worth a summary
 KEPT = 4  # messages that `/compact` leaves as they are
 _LONGEST_PAUSE = 32  # turns
 
+Keep = Callable[..., Awaitable[object]]  # stores events, as `gateway.lane.Lane.record` does
+
 NOTHING = "There is nothing to summarise yet."
 BUSY = "A summary is being written already."
 BEGUN = "I am summarising what was said before the last messages."
@@ -73,16 +75,12 @@ def _work(known: list[Exchange], keep: int, *, instead: bool) -> Work | None:
 
 
 class Compaction:
-    """At most one summary at a time; no turn waits for it, and its failure is no turn's.
+    """At most one summary at a time; no turn waits for it, and its failure is no turn's."""
 
-    `keep` stores events.
-    """
+    __slots__ = ("_failures", "_journal", "_pause", "_task")
 
-    __slots__ = ("_failures", "_journal", "_keep", "_pause", "_task")
-
-    def __init__(self, journal: Journal, keep: Callable[[list[Event]], Awaitable[object]]) -> None:
+    def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self._keep = keep
         self._task: asyncio.Task[None] | None = None
         self._failures = 0  # since the last success
         self._pause = 0  # turns that pass before the next try
@@ -92,14 +90,14 @@ class Compaction:
         """Whether a summary is being written."""
         return self._task is not None and not self._task.done()
 
-    def consider(self, shop: Shop, room: int | None) -> None:
+    def consider(self, shop: Shop, keep: Keep, room: int | None) -> None:
         """A turn is over: begin a summary where one is due."""
         if self._pause:
             self._pause -= 1
         elif not self.busy and (work := due(self._journal.conversation.window, room)):
-            self._begin(shop, work, asked=False)
+            self._begin(shop, keep, work, asked=False)
 
-    async def ask(self, shop: Shop) -> str:
+    async def ask(self, shop: Shop, keep: Keep) -> str:
         """The person wants one now; what to answer. Raises `Refused`."""
         if self.busy:
             return BUSY
@@ -108,9 +106,9 @@ class Compaction:
             return NOTHING
         if not work.exchanges:
             summary = System(name="summary", content=window.summary, covers=work.covers, instead=True)
-            await self._keep([summary])
+            await keep([summary], leased=True)
             return DONE
-        self._begin(shop, work, asked=True)
+        self._begin(shop, keep, work, asked=True)
         return BEGUN
 
     def stop(self) -> bool:
@@ -127,12 +125,11 @@ class Compaction:
             await asyncio.wait({self._task})
             await self._journal.quiet()
 
-    def _begin(self, shop: Shop, work: Work, *, asked: bool) -> None:
-        self._task = asyncio.create_task(
-            self._write(shop, work, asked), name=f"summary {self._journal.session}"
-        )
+    def _begin(self, shop: Shop, keep: Keep, work: Work, *, asked: bool) -> None:
+        writing = self._write(shop, keep, work, asked)
+        self._task = asyncio.create_task(writing, name=f"summary {self._journal.session}")
 
-    async def _write(self, shop: Shop, work: Work, asked: bool) -> None:
+    async def _write(self, shop: Shop, keep: Keep, work: Work, asked: bool) -> None:
         conversation = self._journal.conversation
         model = conversation.settings.get("model")
         recap = Recap(
@@ -149,7 +146,7 @@ class Compaction:
                 summary = await _summary(shop, recap, spent)
             batch: list[Event] = [replace(summary, covers=work.covers, instead=work.instead or None)]
             storing = True  # from here on it may be on its way to the disk, with what was spent
-            await self._keep([*batch, System(name="note", content=DONE)] if asked else batch)
+            await keep([*batch, System(name="note", content=DONE)] if asked else batch, leased=True)
         except asyncio.CancelledError:
             if not storing:
                 self._give_up(STOPPED, spent, asked)

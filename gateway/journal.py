@@ -43,8 +43,8 @@ class Journal:
     ) -> None:
         self.session = session
         self.shared = shared
-        self.on_foreign: Callable[[list[Record]], None] = lambda records: None  # set by the lane
-        self.on_lost: Callable[[], None] = lambda: None  # set by the lane: it may not run the turns any more
+        self.on_foreign: Callable[[list[Record]], None] = _nobody  # set by the lane
+        self.on_lost: Callable[[], None] = _nobody  # set by the lane: it may not run the turns any more
         self._count = count  # told of every event that this process stored
         self.feed = Feed()
         self.conversation = Conversation(history_turns, push=push)
@@ -77,7 +77,8 @@ class Journal:
             self._following = self._store.follow(self.session, cursor, self._foreign, self._broken)
 
     def close(self) -> None:
-        """Hear no more of what other nodes store."""
+        """Hear no more of what other nodes store, and tell the lane of nothing."""
+        self.on_foreign, self.on_lost = _nobody, _nobody
         if self._reopening is not None:
             self._reopening.cancel()
         if self._following is not None:
@@ -243,6 +244,10 @@ class Journal:
                 break
         self._begin_anew(tail)
         self.on_foreign([])
+
+
+def _nobody(*_: object) -> None:
+    """Whoever hears what nobody is there to hear."""
 
 
 def _folded(records: list[Record], history_turns: int, *, push: bool) -> Conversation:

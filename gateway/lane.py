@@ -33,7 +33,10 @@ TOO_MANY = f"{MAX_WAITING} messages are waiting already. Please wait for an answ
 
 
 class Lane:
-    """One session at work. `open` first; `close` leaves what is unfinished for the next start."""
+    """One session at work. `open` first; `close` leaves what is unfinished for the next start.
+
+    Nothing that it consists of leads back to it: in a cycle its history would wait for the collector.
+    """
 
     def __init__(
         self,
@@ -54,19 +57,13 @@ class Lane:
         self.used = 0.0  # when the router last handed the lane out, monotonic seconds
         self._shared = shared
         self.journal = Journal(
-            session,
-            store,
-            rules.history_turns,
-            push=rules.push,
-            count=account.count,
-            shared=shared is not None,
+            session, store, rules.history_turns, push=rules.push, count=account.count, shared=bool(shared)
         )
-        self.journal.on_foreign, self.journal.on_lost = self._came, self.lose
-        self._shop = Shop(self.journal, runner, slots, self._steered, account, sleep)
-        self._compaction = Compaction(self.journal, lambda batch: self.record(batch, leased=True))
+        self._shop = Shop(self.journal, runner, slots, account, sleep)
+        self._compaction = Compaction(self.journal)
         self.context: ContextUse | None = None  # of the last turn, once there was one
         self._rules = rules
-        self._arrivals = Arrivals(self.journal, self._turns_ahead)
+        self._arrivals = Arrivals(self.journal)
         self.quiet = Quiet()
         self._draining = False
         self._eraser: asyncio.Task[bool] | None = None
@@ -78,6 +75,7 @@ class Lane:
 
     async def open(self) -> None:
         """Read the transcript's tail; raises `StorageError` or `OSError`."""
+        self.journal.on_foreign, self.journal.on_lost = self._came, self.lose
         await self.journal.open()
 
     @property
@@ -110,7 +108,7 @@ class Lane:
     def adopt(self, fresh: Lane) -> None:
         """Work as another lane of the session would that was never opened, from the next turn on."""
         self._rules = fresh._rules
-        self._shop = fresh._shop._replace(journal=self.journal, steered=self._steered)
+        self._shop = fresh._shop._replace(journal=self.journal)
         self.journal.remember(fresh._rules.history_turns)
 
     def resume(self) -> None:
@@ -207,7 +205,7 @@ class Lane:
         if self._closing and not self.hands_over:
             raise Refused("shutting_down", "The gateway is restarting. Please send it again in a moment.")
         await self.fresh()
-        if receipt := await self._arrivals.repeat(id, text):
+        if receipt := await self.repeat(id, text):
             return receipt
         full = self.waiting + len(self._arrivals) >= MAX_WAITING
         if full and not insistent:
@@ -246,9 +244,11 @@ class Lane:
                     self._forget()
         self.resume()
 
-    async def repeat(self, id: str) -> Receipt | None:
-        """The receipt of a message that came before."""
-        return await self._arrivals.repeat(id)
+    async def repeat(self, id: str, text: str | None = None) -> Receipt | None:
+        """The receipt of a message that came before; raises `Refused` where its text is given and another."""
+        if (cursor := await self._arrivals.repeat(id, text)) is None:
+            return None
+        return Receipt(cursor, self._turns_ahead() if id in self.conversation.open else 0)
 
     def _turns_ahead(self) -> int:
         if self.mode == "interrupt":
@@ -282,7 +282,7 @@ class Lane:
 
     async def compact(self) -> str:
         """The person wants a summary now; what to answer. Raises `Refused`."""
-        return await self._compaction.ask(self._shop)
+        return await self._compaction.ask(self._shop, self.record)
 
     async def approve(self, call_id: str, allow: bool, id: str | None = None) -> None:
         """The person's word on a tool call, as message `id`; raises `Refused` where none waits for it."""
@@ -299,14 +299,14 @@ class Lane:
 
     async def _work(self) -> None:
         while not self._closing and self.owner and (attempt := await self._next()):
-            self._turn = TurnRun(attempt, self._shop)
+            self._turn = TurnRun(attempt, self._shop, self._steered)
             try:
                 await self._turn.over()
             finally:
                 self.context = self._turn.context or self.context
                 self._turn = None
             if self._rules.summaries and not self._closing and self.owner:
-                self._compaction.consider(self._shop, self.context and self.context.room)
+                self._compaction.consider(self._shop, self.record, self.context and self.context.room)
 
     async def _next(self) -> Attempt | None:
         await self.quiet.wait()

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from channels.base import Approval
 from channels.errors import Refused
 from gateway.journal import Journal
+from gateway.turn import TurnEvent
 from session.errors import LeaseLost, Repeated, StorageError
 from session.events import Record, System, ToolCall, timestamp
 
@@ -43,18 +44,11 @@ class _Question:
 
 
 class Questions:
-    """Those of one attempt at a turn. `keep` stores an event, however long the disk takes."""
+    """Those of one attempt at a turn."""
 
-    def __init__(
-        self,
-        turn: str,
-        journal: Journal,
-        keep: Callable[[System], Awaitable[None]],
-        sleep: Callable[[float], Awaitable[None]],
-    ) -> None:
+    def __init__(self, turn: str, journal: Journal, sleep: Callable[[float], Awaitable[None]]) -> None:
         self._turn = turn
         self._journal = journal
-        self._keep = keep
         self._sleep = sleep
         self._questions: dict[str, _Question] = {}  # by call; those whose tool waits
         self._numbers = itertools.count(1)
@@ -68,8 +62,8 @@ class Questions:
         """Those that wait for an answer, oldest first."""
         return [question.asked for question in self._questions.values() if question.open]
 
-    async def ask(self, call: ToolCall) -> bool:
-        """Whether the person lets the call run; False where they do not say in time."""
+    async def ask(self, call: ToolCall, keep: Callable[[list[TurnEvent]], Awaitable[None]]) -> bool:
+        """Whether the person lets the call run; False where they do not say in time, which `keep` stores."""
         call_id = call.call_id or ""
         expires = timestamp(datetime.now(UTC) + timedelta(seconds=SECONDS))
         asked = Approval(self._turn, call_id, call.name, call.args, expires, next(self._numbers))
@@ -81,7 +75,7 @@ class Questions:
                 await asyncio.wait({question.storing})
             if not question.allowed.done():
                 question.late = True
-                await self._keep(self._answer(call_id, False, None))
+                await keep([self._answer(call_id, False, None)])
                 return False
             return question.allowed.result()
         finally:

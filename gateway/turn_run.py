@@ -29,20 +29,22 @@ BROKEN = "Sorry, something went wrong inside the gateway while answering. Please
 
 
 class Shop(NamedTuple):
-    """What every turn of a session is run with; `steered` gives what the turn takes in on its way."""
+    """What every turn of a session is run with."""
 
     journal: Journal
     runner: Runner
     slots: asyncio.Semaphore
-    steered: Callable[[], list[User]]
     account: Account
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
 
 class TurnRun:
-    """A `gateway.turn.Person` for the runner. It works as soon as it is made, in a task of its own."""
+    """A `gateway.turn.Person` for the runner. It works as soon as it is made, in a task of its own.
 
-    def __init__(self, attempt: Attempt, shop: Shop) -> None:
+    `steered` gives what the turn takes in on its way.
+    """
+
+    def __init__(self, attempt: Attempt, shop: Shop, steered: Callable[[], list[User]]) -> None:
         self.attempt = attempt
         self.stopped = False  # by the person; set by `stop`
         self.has_slot = False
@@ -50,7 +52,7 @@ class TurnRun:
         self._journal = shop.journal
         self._runner = shop.runner
         self._slots = shop.slots
-        self._steered = shop.steered
+        self._steered = steered
         self._account = shop.account
         self._sleep = shop.sleep
         self._broken_off = False  # set by `break_off`
@@ -61,7 +63,7 @@ class TurnRun:
         self._pauses = 0  # how many things the limit does not count at this moment
         self._left = 0.0  # seconds that the limit had left when the first of them began
         self._waiting = 0  # how many of the turn's tools wait for the person
-        self._questions = Questions(attempt.turn, shop.journal, lambda event: self._keep([event]), shop.sleep)
+        self._questions = Questions(attempt.turn, shop.journal, shop.sleep)
         self._report = TurnReport(self._journal.session, attempt)
         self._log = self._report.log
         self._task = asyncio.create_task(self._run(), name=f"turn {attempt.turn}")
@@ -133,7 +135,7 @@ class TurnRun:
         """Ask the person, who has five minutes; the turn gives its slot to others meanwhile."""
         with self._untimed():
             async with self._without_slot():
-                return await self._questions.ask(call)
+                return await self._questions.ask(call, self._keep)
 
     @asynccontextmanager
     async def _without_slot(self) -> AsyncIterator[None]:

@@ -13,7 +13,8 @@ from session.errors import BadCursor
 from session.events import Assistant, User
 from session.ids import AgentId, MessageId, SessionId
 from session.store import Store
-from tests.fakes.gateway import Gate, Gateway, ScriptedRunner, Watcher, asked, cli
+from tests.fakes.garbage import garbage
+from tests.fakes.gateway import Gate, Gateway, ScriptedRunner, Tools, Watcher, asked, cli
 from tests.session.disk import Disk
 
 LOCAL = SessionId("agent:main:cli:local")
@@ -111,6 +112,30 @@ async def test_lanes_that_nobody_uses_are_let_go(folder: Path) -> None:
         await gateway.router.sweep()
         assert not gateway.router.lanes
     assert b"\n-agent-main-cli-busy.jsonl " in (folder / "open.log").read_bytes()
+
+
+async def test_what_is_over_goes_at_once_and_waits_for_no_collector(folder: Path) -> None:
+    async with Gateway(folder, ScriptedRunner(Tools("c1"))) as gateway:
+        with garbage() as left:
+            client = await gateway.client()
+            await client.send("message", id="m1", text="Delete it")
+            asked = await client.until("approval")
+            await client.send("approve", call_id=asked["call_id"], allow=True)
+            await client.closed("m1")
+            await client.send("message", id="m2", text="And that")
+            await client.until("approval")
+            await client.send("stop")
+            await client.closed("m2")
+            await client.command("/compact")
+            await gateway.quiet()
+            await client.close()
+            while gateway.router.lanes[0].held:  # noqa: ASYNC110 - no event says so
+                await asyncio.sleep(0.001)
+            gateway.now = 61.0
+            await gateway.router.sweep()
+            assert not gateway.router.lanes
+        # asyncio's streams hold one another, and the last of ours with them.
+        assert left.of("gateway", "channels", "session") <= {"channels.cli.server._Lines"}
 
 
 async def test_draining_while_sessions_are_opened(folder: Path) -> None:
