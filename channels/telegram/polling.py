@@ -12,9 +12,9 @@ from typing import Any
 from urllib.parse import urlencode
 
 from telegram.error import Conflict, TelegramError
-from telegram.request import HTTPXRequest
 
 from channels.telegram.reach import Reach
+from channels.telegram.request import Request
 
 WANTED = ("message", "edited_message", "callback_query")
 LONG_POLL = 20.0  # seconds that Telegram may keep a request waiting; it cuts at 50
@@ -27,7 +27,7 @@ Take = Callable[
 ]  # stores updates, says of each whether it is done with
 
 
-class PollRequest(HTTPXRequest):
+class PollRequest(Request):
     """An HTTP client that does not log what it cannot parse: a proxy's page, or people's messages."""
 
     @staticmethod
@@ -47,7 +47,7 @@ class Poller:
 
     def __init__(
         self,
-        request: HTTPXRequest,
+        request: Request,
         root: str,
         take: Take,
         reach: Reach,

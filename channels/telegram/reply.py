@@ -115,22 +115,18 @@ class Reply:
     # -- while the turn runs ---------------------------------------------------------------------
 
     async def _follow(self) -> None:
-        following = asyncio.create_task(self._show(), name=f"follow {self.turn}")
+        following = [asyncio.create_task(self._type(), name=f"type {self.turn}")]
+        if along := {"edit": self._edit_along, "draft": self._draft_along}.get(self._streaming):
+            following.append(asyncio.create_task(along(), name=f"follow {self.turn}"))
         try:
             await self._over.wait()
         finally:
-            following.cancel()  # what it is sending just now is sent and recorded first
-            await asyncio.wait({following})
-        if not following.cancelled() and (broken := following.exception()):
-            log.error("a reply could not be shown while it was written", turn=self.turn, exc_info=broken)
-
-    async def _show(self) -> None:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._type())
-            if self._streaming == "edit":
-                group.create_task(self._edit_along())
-            elif self._streaming == "draft":
-                group.create_task(self._draft_along())
+            for task in following:
+                task.cancel()  # what it is sending just now is sent and recorded first
+            await asyncio.wait(following)
+        for task in following:
+            if not task.cancelled() and (broken := task.exception()):
+                log.error("a reply could not be shown while it was written", turn=self.turn, exc_info=broken)
 
     async def _type(self) -> None:
         while True:

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple, TypeVar
 import structlog
 from telegram import Bot, InlineKeyboardMarkup, LinkPreviewOptions, MessageEntity, ReplyParameters
 from telegram.error import TelegramError
-from telegram.request import HTTPXRequest
 
 from channels.telegram.chat import Chat
 from channels.telegram.errors import (
@@ -28,6 +27,7 @@ from channels.telegram.errors import (
 )
 from channels.telegram.formatted import Formatted
 from channels.telegram.pace import Pace
+from channels.telegram.request import Request
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +53,7 @@ REPLY = Patience()
 NOTICE = Patience(trouble=30.0, flood=30.0, repeat=False)
 
 
-def connect(token: str, api_url: str, get_updates_request: HTTPXRequest | None = None) -> Bot:
+def connect(token: str, api_url: str, get_updates_request: Request | None = None) -> Bot:
     """Make the library's bot with connections of our own; `api_url` is the Bot API server's root.
 
     Nothing is sent yet; `bot.shutdown()` closes the connections.
@@ -64,7 +64,7 @@ def connect(token: str, api_url: str, get_updates_request: HTTPXRequest | None =
         token,
         base_url=f"{root}/bot",
         base_file_url=f"{root}/file/bot",
-        request=HTTPXRequest(
+        request=Request(
             connection_pool_size=64, connect_timeout=10, write_timeout=10, read_timeout=20, pool_timeout=30
         ),
         get_updates_request=get_updates_request,

@@ -20,6 +20,7 @@ from tests.channels.telegram.stage import (
     recorded,
     shows,
 )
+from tests.fakes.garbage import garbage
 from tests.fakes.telegram_server import (
     Rates,
     Slow,
@@ -69,6 +70,22 @@ async def test_it_is_shown_while_it_is_written(
     along = [later - earlier for earlier, later in pairwise(starts[:-1])]
     assert len(along) > 5
     assert min(along) >= 0.99  # one a second
+
+
+@pytest.mark.parametrize("streaming", ["edit", "draft", "off"])
+async def test_a_reply_that_is_over_waits_for_no_collector(
+    server: TelegramServer, make: Callable[..., Deliveries], wait: Wait, streaming: Streaming
+) -> None:
+    ann, session, deliveries = server.user(7), private(), make(streaming)
+    with garbage() as left:
+        deliveries.attend(session)
+        session.begins("t1", "7_1")
+        await wait(lambda: ann.chat.actions)
+        session.says("t1", "It is ")
+        session.ends("t1", ANSWER)
+        await wait(lambda: delivered(session))
+        await deliveries.close(1)
+    assert not left.of("channels")
 
 
 async def test_edits_keep_to_the_published_limits(
