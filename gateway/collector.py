@@ -4,6 +4,10 @@ With some hundred sessions at work a look at everything takes 50 ms and more: it
 anything. What is young is looked at every 20 ms while there is work, and so a few thousand objects at a time.
 The interpreter's own count would not do that: it takes off what is freed, and where replies stream, as much
 is freed as made. Sixteen thousand objects came together between two of its passes, which then took 10 ms.
+
+What outlives one look is looked at with everything. 500 replies that stream hold 15,000 objects, all young:
+a second look at them took 5 ms and more. It would find next to nothing, for turns, lanes and clients leave no
+cycle behind (`tests/fakes/garbage.py` finds those that do).
 """
 
 from __future__ import annotations
@@ -15,9 +19,6 @@ from collections.abc import Callable
 
 _NEVER = 1 << 30
 _YOUNG = 700  # objects more than at the last pass, after which one is made in any case; as usual
-# Passes over the youngest after which the next one has those with it that outlived one; usual is 10. Without
-# it 1.4 KB a turn were kept that are garbage when the turn is over.
-_SECOND = 1
 _DUE = 70_000  # objects more than at the last pass over everything, after which one is due; as usual
 _AT_LAST = 1_400_000  # the same, however busy the gateway is: garbage must not pile up for ever
 _QUIET = 0.05  # share of one CPU; below that, hardly anything is going on
@@ -27,7 +28,7 @@ _SECONDS = 2.0  # between two looks at how busy the gateway is
 
 def keep_off() -> None:
     """From now on only a `Collector` has everything looked at."""
-    gc.set_threshold(_YOUNG, _SECOND, _NEVER)
+    gc.set_threshold(_YOUNG, _NEVER, _NEVER)
 
 
 class Collector:
@@ -68,7 +69,7 @@ class Collector:
         """Look at what was made since the last pass, unless collecting is put off just now."""
         if gc.isenabled():
             self._early += _YOUNG - gc.get_count()[0]
-            gc.collect(int(gc.get_count()[1] > _SECOND))
+            gc.collect(0)
 
     def _more(self) -> int:
         """How many objects there are more than at the last pass over everything, or were in between."""
