@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -11,6 +12,7 @@ from channels import wire
 from channels.base import Answer, Control, Inbox, Receipt, Session
 from channels.errors import ErrorCode, Refused
 from channels.sender import Sender, TooSlow
+from channels.turnstile import Turnstile
 from channels.view import HtmlView, Renderer, TextView, View
 from session.errors import BadCursor
 from session.ids import AgentId, Peer
@@ -70,19 +72,21 @@ class Closing(Exception):
         self.code = code
 
 
-class House(NamedTuple):
+@dataclass(frozen=True)
+class House:
     """What all connections of a daemon share."""
 
     inbox: Inbox
     control: Control | None = None
     renderer: Renderer | None = None
+    exit: Turnstile = field(default_factory=Turnstile)
 
 
 async def serve(carrier: Carrier, door: Door, house: House) -> None:
     """Serve one client from its hello to its end; cancelling it closes the connection as shutting down."""
     code = 1000
     try:
-        await (await _opened(carrier, door, house)).read()
+        await (await _opened(carrier, door, house)).read(house.exit)
     except Refused as refused:
         code = CLOSING.get(refused.code, 1008)
         await _last_word(carrier, refused)
@@ -203,12 +207,13 @@ class _Conversation:
             self._fault = Closing(TOO_SLOW) if isinstance(fault, TooSlow) else fault
             self._reading.cancel()
 
-    async def read(self) -> None:
+    async def read(self, exit: Turnstile) -> None:
         """Carry out what the client says until it is gone; raises `Refused`, `Closing`, `ConnectionError`."""
         try:
             while (data := await self._carrier.receive()) is not None:
                 await asyncio.sleep(0)  # many frames may be read at once: everybody has a turn in between
                 await self._take(data)
+            await exit.passed()  # many may be gone at once
         except asyncio.CancelledError:
             if self._fault is None or self._reading is None or self._reading.uncancel():
                 raise

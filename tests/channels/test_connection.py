@@ -3,7 +3,8 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,25 @@ async def test_a_shutdown_says_goodbye(folder: Path) -> None:
         task.cancel()
         await asyncio.wait({task})
         assert pipe.closed == 1001
+
+
+async def test_many_that_go_in_one_moment_go_a_few_at_a_time(folder: Path) -> None:
+    async with Gateway(folder) as gateway, AsyncExitStack() as stack:
+        pipes = [(await stack.enter_async_context(served(gateway.house)))[0] for _ in range(100)]
+        for pipe in pipes:
+            pipe.say(HELLO)
+        for pipe in pipes:
+            await pipe.until("welcome")
+        [lane] = gateway.router.lanes
+        for pipe in pipes:
+            pipe.say(None)
+        held = [lane.held]
+        async with asyncio.timeout(TIMEOUT):
+            while lane.held:
+                await asyncio.sleep(0)
+                held.append(lane.held)
+        assert held[0] == 100
+        assert max(before - after for before, after in pairwise(held)) <= 12
 
 
 async def test_only_operators_control(folder: Path) -> None:
