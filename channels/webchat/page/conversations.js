@@ -13,7 +13,10 @@ function attempt(act, otherwise) {
 }
 
 const get = (name) => memory.get(name) ?? attempt(() => localStorage.getItem(name));
-const put = (name, value) => attempt(() => localStorage.setItem(name, value), () => memory.set(name, value));
+const put = (name, value) => attempt(() => {
+	localStorage.setItem(name, value);
+	memory.delete(name);
+}, () => memory.set(name, value));
 const read = (name) => attempt(() => JSON.parse(get(name)));
 
 function drop(name) {
@@ -23,7 +26,8 @@ function drop(name) {
 
 function readAll(prefix) {
 	const kept = attempt(() => Object.keys(localStorage), () => []);
-	return [...kept, ...memory.keys()].filter((name) => name.startsWith(prefix)).map(read).filter(Boolean);
+	const names = new Set([...kept, ...memory.keys()]); // of one there may be an older value in storage
+	return [...names].filter((name) => name.startsWith(prefix)).map(read).filter(Boolean);
 }
 
 function random(bytes) {

@@ -15,11 +15,15 @@
 		if (button) button.lastElementChild.textContent = `Theme: ${dataset.theme}`;
 	}
 
+	function decoded(text) {
+		try { return decodeURIComponent(text); } catch { return text; /* a bare % */ }
+	}
+
 	function takeToken() {
 		const found = /^#token=(.+)$/.exec(location.hash);
 		if (!found) return;
 		history.replaceState(null, "", location.pathname + location.search);
-		keep("lunar.token", decodeURIComponent(found[1]));
+		keep("lunar.token", decoded(found[1]));
 		dispatchEvent(new Event("lunar-token"));
 	}
 

@@ -180,6 +180,30 @@ class TestConversations:
         )
         assert await text_of(page, MINE) == ["My name is Hao"]
 
+    async def test_a_full_storage_loses_nothing_and_shows_nothing_twice(self, daemons, visits):
+        daemon = await daemons().start()
+        page = await (await visits(daemon.port)).page()
+        await page.evaluate(
+            """() => {
+                for (let size = 1 << 22, number = 0; size;)
+                    try { localStorage.setItem(`fill${number++}`, "x".repeat(size)); } catch { size >>= 1; }
+            }"""
+        )
+        await say(page, "My name is Hao")
+        await answered(page, 1)
+        assert await page.locator("#list .open span").all_text_contents() == ["My name is Hao"]
+        titles = await page.evaluate(
+            """async () => {
+                const kept = await import("/conversations.js");
+                const fill = Object.keys(localStorage).filter((name) => name.startsWith("fill"));
+                fill.forEach((name) => localStorage.removeItem(name));
+                const [mine] = kept.all();
+                kept.save({ ...mine, title: "There is room again" });
+                return [kept.find(mine.key).title, ...kept.all().map(({ title }) => title)];
+            }"""
+        )
+        assert titles == ["There is room again"] * 2
+
     @both_stores
     async def test_earlier_messages_are_loaded_on_the_way_up(self, daemons, openai, visits):
         daemon = await daemons(server=openai).start()
@@ -294,9 +318,10 @@ class TestSigningIn:
         again = await visit.page()
         await answered(again, 1)
 
-    async def test_a_sign_in_link_leaves_no_trace_in_the_address(self, daemons, visits):
-        daemon = await daemons(LUNAR_HTTP_TOKEN="open-sesame-1234").start()
-        page = await (await visits(daemon.port)).page("/#token=open-sesame-1234")
+    @pytest.mark.parametrize("token", ["open-sesame-1234", "open-sesame-100%"])
+    async def test_a_sign_in_link_leaves_no_trace_in_the_address(self, daemons, visits, token):
+        daemon = await daemons(LUNAR_HTTP_TOKEN=token).start()
+        page = await (await visits(daemon.port)).page(f"/#token={token}")
         assert "sesame" not in page.url
         await say(page, "hello")
         await answered(page, 1)
