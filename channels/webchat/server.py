@@ -128,11 +128,11 @@ class Webchat:
         if refusal := self._refusal(request):
             return refusal
         try:
-            secret = json.loads(await request.text())["session"]
+            secret = json.loads(await request.read())["session"]
             entry = self._door(request).enter(
                 wire.Hello(protocol=1, session=secret, token=request.headers.get("X-Lunar-Token"))
             )
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return web.Response(status=400, text='The body must be {"session": "<secret>"}.\n')
         except Refused as refused:
             status = 429 if refused.code == "rate_limited" else 401

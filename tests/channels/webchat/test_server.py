@@ -357,7 +357,9 @@ class TestDeleting:
         await client.close()
 
     @pytest.mark.parametrize(
-        "body", [b"", b"{}", b"[]", b"null", b'{"session": 5}', b'{"session": "x"}', b"\xff"]
+        "body",
+        [b"", b"{}", b"[]", b"null", b'{"session": 5}', b'{"session": "x"}', b"\xff", b"[" * 200_000],
+        ids=lambda body: repr(body[:16]),
     )
     async def test_what_names_no_session_deletes_nothing(self, daemons, body):
         daemon = await daemons().start()
