@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from gateway import ask, config_socket
+from gateway.verbs.sessions.printing import printable
 
 
 def list_(config: str | None, as_json: bool) -> int:
@@ -16,9 +17,11 @@ def list_(config: str | None, as_json: bool) -> int:
         print(json.dumps(data, indent=2))
         return 0
     for one in data["waiting"]:
-        print(f"waiting   {one['code']}  {one['peer']}  {one['name']}  until {_time(one['expires'])}")
+        print(
+            f"waiting   {one['code']}  {one['peer']}  {printable(one['name'])}  until {_time(one['expires'])}"
+        )
     for one in data["approved"]:
-        print(f"approved  {one['peer']}  {one['name']}  since {_time(one['since'])}")
+        print(f"approved  {one['peer']}  {printable(one['name'])}  since {_time(one['since'])}")
     if not data["waiting"] and not data["approved"]:
         print("Nobody has asked yet. Whoever writes to the bot is told a code.")
     return 0
