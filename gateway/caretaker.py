@@ -58,4 +58,6 @@ class Caretaker:
         A full disk is told in /healthz; a restart would not help against it, nor against a dead model.
         """
         await self._store.probe()
+        if self._router.nodes and self._store.fault:
+            return  # a database that is silent takes longer to say so twice than the watchdog waits
         await self._router.probe()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import cast
 
 import pytest
 from structlog.testing import capture_logs
 
 from gateway import counters
 from gateway.caretaker import Caretaker
+from gateway.router import Router
+from session.protocols import TranscriptStore
 from tests.fakes.gateway import Gateway
 
 
@@ -44,3 +47,28 @@ async def test_it_tells_probes_reports_and_watches_the_clock(
         assert not gateway.router.lanes  # nobody used the one that there was
     assert sum(counters.LOOP_LAG_SECONDS.counts) >= before + 2
     assert [entry["transcript"] for entry in logged] == ["a.jsonl", "b.jsonl", "c.jsonl"]  # each once
+
+
+async def test_where_the_database_is_silent_the_watchdog_waits_for_it_once() -> None:
+    asked: list[str] = []
+
+    class Silent:
+        fault: str | None = None
+
+        async def probe(self) -> None:
+            asked.append("store")
+            self.fault = "PostgreSQL does not answer"
+
+    class Routed:
+        nodes: object | None = object()
+
+        async def probe(self) -> None:
+            asked.append("router")
+
+    store, router = Silent(), Routed()
+    caretaker = Caretaker(cast(TranscriptStore, store), cast(Router, router), lambda: None)
+    await caretaker.probe()
+    assert asked == ["store"]
+    router.nodes = None  # a disk of our own: whether lanes open and close is looked at all the same
+    await caretaker.probe()
+    assert asked == ["store", "store", "router"]
