@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -47,6 +48,7 @@ class Wire:
         self._connection: Connection | None = None
         self._process = 0  # the server's, behind it: our own notices come back from there
         self._waiting: deque[tuple[str, str]] = deque()
+        self._number = itertools.count()  # of what was sent: the server says only once what is the same twice
         self._overrun = False
         self._due = asyncio.Event()  # something waits, or a beat is wanted now
         self._history = ""  # the server's timeline: another one after a fail-over
@@ -189,7 +191,12 @@ class Wire:
         if len(self._waiting) >= _WAITING:
             self._waiting.clear()
             self._overrun = True
-        self._waiting.append((_EVERYBODY if node is None else _own(node), f"{self.node:x} {kind} {text}"))
+        self._waiting.append(
+            (
+                _EVERYBODY if node is None else _own(node),
+                f"{self.node:x} {next(self._number):x} {kind} {text}",
+            )
+        )
         self._due.set()
 
     def beat_now(self) -> None:
@@ -199,7 +206,7 @@ class Wire:
     def _receive(self, connection: Any, pid: int, channel: str, payload: object) -> None:
         if pid == self._process or connection is not self._connection:
             return  # what an old one still had says nothing that `back` does not
-        node, kind, text = str(payload).split(" ", 2)
+        node, _, kind, text = str(payload).split(" ", 3)
         self.heard(int(node, 16), kind, text)
 
 

@@ -58,6 +58,16 @@ async def test_notices_come_in_order_and_share_statements(pair: Pair) -> None:
     assert b.heard == [(a.store.node, str(number)) for number in range(3_000)]
 
 
+async def test_what_is_said_twice_is_heard_twice(pair: Pair) -> None:
+    """Of equal notices in one statement the server passes on one; a reply repeats its words."""
+    a, b = pair
+    words = ["the", " cat", " and", " the", " cat", " the", " the"]
+    for word in words:
+        a.store.notify(b.store.node, word)
+    await until(lambda: len(b.heard) >= len(words))
+    assert [text for _, text in b.heard] == words
+
+
 async def test_a_notice_has_its_bounds(pair: Pair) -> None:
     a, b = pair
     a.store.notify(None, "x" * NOTICE_BYTES)
