@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Literal
 
 import structlog
@@ -22,7 +23,7 @@ from session.protocols import Following, TranscriptStore
 log = structlog.get_logger(__name__)
 
 _AGAIN = 1.0  # seconds until a transcript that could not be read is tried again
-_RETOLD = 64  # records of others, or of appends whose answer was lost, that are remembered
+_DOUBTED = 64  # lines of appends whose answer was lost that are remembered
 
 
 class Journal:
@@ -56,7 +57,8 @@ class Journal:
         self._stale = False  # set by a failed append: the file is read again before the next one
         self._following: Following | None = None  # where `shared`, from `open` to `close`
         self._reopening: asyncio.Task[None] | None = None
-        self._retold: list[bytes] = []  # lines that came without our asking, the last ones
+        # Lines that a turn has asked to store, and nobody knows whether they are; true once they were met.
+        self._doubted: dict[bytes, bool] = {}
 
     # -- life ------------------------------------------------------------------------------------
 
@@ -105,12 +107,12 @@ class Journal:
         # What is stored is applied and shown by the callback, also when the caller was cancelled meanwhile.
         stamped = [events.stamped(event) for event in batch]
         stored = self._store.append(self.session, stamped, sync=sync, leased=leased)
-        stored.add_done_callback(self._stored)
+        stored.add_done_callback(partial(self._stored, stamped if leased and self.shared else ()))
         self._last = stored
         self._under_way.add(stored)
         return stored
 
-    def _stored(self, stored: asyncio.Future[list[Record]]) -> None:
+    def _stored(self, batch: Sequence[Event], stored: asyncio.Future[list[Record]]) -> None:
         self._under_way.discard(stored)
         match stored.exception():
             case None:
@@ -124,6 +126,10 @@ class Journal:
                 self.on_lost()
             case _:
                 self._stale = True
+                for event in batch:
+                    self._doubted.setdefault(_line(event), False)
+                while len(self._doubted) > _DOUBTED:
+                    del self._doubted[next(iter(self._doubted))]
 
     def _foreign(self, records: list[Record]) -> None:
         """Another node stored this, or we did and never heard of it."""
@@ -131,8 +137,9 @@ class Journal:
         self.on_foreign(records)
 
     def _tell(self, records: list[Record]) -> None:
-        self._retold = [*self._retold, *(record.line for record in records)][-_RETOLD:]
         for record in records:
+            if record.line in self._doubted:
+                self._doubted[record.line] = True
             self._take(record)
 
     def _take(self, record: Record) -> None:
@@ -142,13 +149,12 @@ class Journal:
             self.feed.publish(_done(record))
 
     def told(self, batch: Sequence[Event]) -> bool:
-        """Whether these stamped events, whose append failed, were stored all the same."""
-        return self.shared and all(events.encode(event)[:-1] in self._retold for event in batch)
+        """Whether a turn's stamped events, whose append failed, were stored all the same."""
+        return self.shared and all(self._doubted.get(_line(event), False) for event in batch)
 
-    async def catch_up(self) -> None:
-        """Wait until all that other nodes stored so far is known here, as far as it can be read now."""
-        if self._following is not None:
-            await asyncio.shield(self._following.catch_up())
+    async def catch_up(self) -> bool:
+        """Wait until all that other nodes stored so far is known here; false where it cannot be read now."""
+        return self._following is None or await asyncio.shield(self._following.catch_up())
 
     async def still_ours(self) -> None:
         """Where an append is in doubt, let nothing of it be under way; raises `LeaseLost`, `StorageError`."""
@@ -168,7 +174,8 @@ class Journal:
         """After a failed append, look at what the file really holds; `running` goes on where it is open."""
         while self._stale:
             await self.quiet()  # what is under way is either read here or applied later, not both
-            await self.catch_up()
+            if not await self.catch_up():
+                return  # what was not met could not be told from what is not stored
             last, cursor = self._last, self.conversation.cursor
             try:
                 tail = await self._tail()
@@ -248,6 +255,10 @@ class Journal:
 
 def _nobody(*_: object) -> None:
     """Whoever hears what nobody is there to hear."""
+
+
+def _line(event: Event) -> bytes:
+    return events.encode(event)[:-1]
 
 
 def _folded(records: list[Record], history_turns: int, *, push: bool) -> Conversation:

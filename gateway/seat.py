@@ -198,7 +198,11 @@ class Seat:
         if cursor is not None and self.lane.conversation.cursor is None and not self._router.nodes:
             raise BadCursor("nothing was said in this session yet")
         with readable(self.id):
-            return await self._router.store.after(self.id, cursor, limit, until)
+            store = self._router.store
+            records = await store.after(self.id, cursor, limit, until)
+            if cursor is not None and not records and self._router.nodes and await store.end(self.id) is None:
+                raise BadCursor("the session was deleted")
+            return records
 
     async def before(self, cursor: str | None, limit: int) -> list[Record]:
         with readable(self.id):

@@ -74,7 +74,8 @@ class Watching:
             owner = await self._store.owner(session)
         except (StorageError, OSError):
             return None  # `lost` comes with the connection
-        if owner is None or owner == self._store.node or mirror.key != key:
+        left = self._mirrors.get(session) is not mirror
+        if owner is None or owner == self._store.node or mirror.key != key or left:
             return None  # whoever takes the session says so
         mirror.owner = owner
         self._tell(owner, notices.Watch(session, key))

@@ -8,10 +8,10 @@ import asyncio
 class Alone:
     """The `session.protocols.Following` of a store of files."""
 
-    def catch_up(self) -> asyncio.Future[None]:
+    def catch_up(self) -> asyncio.Future[bool]:
         """There is never anything new."""
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        done.set_result(None)
+        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        done.set_result(True)
         return done
 
     def close(self) -> None:

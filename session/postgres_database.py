@@ -41,6 +41,7 @@ _UNFIT: dict[type[Exception], str] = {
     asyncpg.InvalidCatalogNameError: "has no database of this name; make it with createdb",
     asyncpg.InsufficientPrivilegeError: _NO_RIGHTS,
 }
+_HELD_UP = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
 # What one server says or does, where another one may do better.
 _ELSEWHERE = (
     OSError,
@@ -49,6 +50,10 @@ _ELSEWHERE = (
     asyncpg.PostgresConnectionError,
 )
 FAILURES = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+
+
+class HeldUp(StorageError):
+    """The server gave a statement up, for another one stood in its way; it was not carried out."""
 
 
 class OutcomeUnknown(StorageError):
@@ -171,7 +176,10 @@ class Database:
         except (StorageError, StoreUnfit):
             raise
         except (ClientConfigurationError, UnicodeError) as error:
-            raise _unusable(type(error).__name__) from None
+            if not self.begun:
+                raise _unusable(type(error).__name__) from None
+            # It was understood before: a file that it names (a certificate) is away for the moment.
+            raise StorageError(f"{self.place} cannot be reached: {error}") from error
         except asyncpg.ReadOnlySQLTransactionError as error:
             # A primary that became a standby: the next connection looks for the one that takes writes.
             if self._pool is not None:
@@ -199,7 +207,8 @@ class Database:
         for kind, sentence in _UNFIT.items():
             if isinstance(error, kind):
                 return (StorageError if self.begun else StoreUnfit)(f"{self.place} {sentence}.")
-        return StorageError(f"{self.place}: {error.args[0] if error.args else type(error).__name__}")
+        failed = HeldUp if isinstance(error, _HELD_UP) else StorageError
+        return failed(f"{self.place}: {error.args[0] if error.args else type(error).__name__}")
 
 
 def _in_time(work: Callable[[Any], Awaitable[T]]) -> Callable[[Any], Awaitable[T]]:

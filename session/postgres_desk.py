@@ -20,7 +20,7 @@ class Follower:
         self,
         on_foreign: Callable[[list[Record]], None],
         on_broken: Callable[[], None],
-        look: Callable[[], asyncio.Future[None]],
+        look: Callable[[], asyncio.Future[bool]],
         ended: Callable[[], None],
     ) -> None:
         self._on_foreign = on_foreign
@@ -29,8 +29,8 @@ class Follower:
         self._ended = ended
         self._over = False
 
-    def catch_up(self) -> asyncio.Future[None]:
-        """Look for what is new; never raises."""
+    def catch_up(self) -> asyncio.Future[bool]:
+        """Look for what is new, and say whether it is known now; never raises."""
         return self._look()
 
     def close(self) -> None:
@@ -72,7 +72,7 @@ class Desk:
 
     session: SessionId
     queue: list[Append | Deletion] = field(default_factory=list)
-    looks: list[asyncio.Future[None]] = field(default_factory=list)  # who waits for what is new
+    looks: list[asyncio.Future[bool]] = field(default_factory=list)  # who waits for what is new
     busy: bool = False  # whether its task runs
     epoch: int | None = None  # of the lease, where it is held
     head: int = 0  # up to this line all is known to whoever uses the session here

@@ -13,7 +13,7 @@ from session.errors import LeaseLost, StorageError
 from session.events import Event, Record
 from session.ids import SessionId
 from session.postgres_append import Group, Stored, grouped
-from session.postgres_database import Database, OutcomeUnknown, Row
+from session.postgres_database import Database, HeldUp, OutcomeUnknown, Row
 from session.postgres_desk import Deletion, Desk, Follower
 from session.postgres_doubts import Doubts
 from session.postgres_leases import Leases
@@ -79,22 +79,31 @@ class Desks:
             elif desk.queue and isinstance(deletion := desk.queue.pop(0), Deletion):
                 await self._delete(desk, deletion)
             else:
-                looks, desk.looks = desk.looks, []
-                await self._try([], self._look(desk))
+                looks, desk.looks, follower = desk.looks, [], desk.follower
+                seen = await self._try([], self._look(desk)) and follower is not None
+                seen = seen and desk.follower is follower  # or it broke, and is read anew
                 for look in looks:
                     if not look.done():
-                        look.set_result(None)
+                        look.set_result(seen)
         desk.busy = False
         self._leases.tidy(desk)
 
-    async def _try(self, items: list[Append], work: Coroutine[Any, Any, None]) -> None:
+    async def _try(self, items: list[Append], work: Coroutine[Any, Any, None]) -> bool:
         try:
             await work
         except StorageError as error:
-            self.failed(str(error))
+            self._refused(error)
             refuse(items, error)
+            return False
         except Exception as error:  # a defect of ours: whoever asked must hear of it and not wait
             refuse(items, error)
+            return False
+        return True
+
+    def _refused(self, error: StorageError) -> None:
+        """What others hold up in one session is no fault of the whole store."""
+        if not isinstance(error, HeldUp):
+            self.failed(str(error))
 
     async def _store(self, desk: Desk, items: list[Append]) -> None:
         await self._doubts.end(desk.session)
@@ -106,10 +115,12 @@ class Desks:
     async def _delete(self, desk: Desk, deletion: Deletion) -> None:
         try:
             row = await self._database.row("select * from lunar.remove($1)", key_of(desk.session))
-        except StorageError as error:
-            self.failed(str(error))
-            deletion.done.set_exception(error)
-            deletion.done.exception()  # whoever asked may be gone
+        except Exception as error:
+            if isinstance(error, StorageError):
+                self._refused(error)
+            if not deletion.done.done():
+                deletion.done.set_exception(error)
+                deletion.done.exception()  # whoever asked may be gone
             return
         assert row is not None
         desk.forget()  # a follower goes on with what comes after this
@@ -220,13 +231,13 @@ class Desks:
             before.close()
         desk = self._leases.desk(session)  # closing may have cleared the one before away
 
-        def look() -> asyncio.Future[None]:
-            done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        def look() -> asyncio.Future[bool]:
+            done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
             if desk.follower is follower:
                 desk.looks.append(done)
                 self._begin(desk)
             else:
-                done.set_result(None)
+                done.set_result(False)
             return done
 
         def ended() -> None:

@@ -84,7 +84,7 @@ class Doubts:
                 if desk is not None and not desk.doubts:
                     self._leases.drop(desk)  # a lease that was lost without a word
                 self._ask(session)
-            elif desk.follower is not None and desk.head < head:
+            elif desk.follower is None or desk.head < head:  # without one, nobody would hear of more
                 asyncio.get_running_loop().call_soon(self.woken, session)
         ours = {owned.session for owned in table}
         for desk in self._leases.desks:

@@ -28,11 +28,11 @@ class Node(NamedTuple):
 class Following(Protocol):
     """A session's reader that is kept up to date with what other nodes store."""
 
-    def catch_up(self) -> asyncio.Future[None]:
-        """Look for what is new now; done when all that was stored before the call was handed over.
+    def catch_up(self) -> asyncio.Future[bool]:
+        """Look for what is new now; true when all that was stored before the call was handed over.
 
-        Never raises: where the store cannot be read, the next append or look brings it. Cancelling it
-        changes nothing.
+        Never raises: false where the store cannot be read, or this is over; a later append or look brings it.
+        Cancelling it changes nothing.
         """
 
     def close(self) -> None:

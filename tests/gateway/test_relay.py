@@ -46,11 +46,11 @@ class OfOthers:
         self._told, self._foreign = len(self.records), on_foreign
         return self
 
-    def catch_up(self) -> asyncio.Future[None]:
+    def catch_up(self) -> asyncio.Future[bool]:
         self._foreign(self.records[self._told :])
         self._told = len(self.records)
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        done.set_result(None)
+        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        done.set_result(True)
         return done
 
     def close(self) -> None:

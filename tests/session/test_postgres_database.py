@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from asyncpg.exceptions import ClientConfigurationError
 
 from session import postgres_database, postgres_schema
 from session.errors import SessionError, StorageError, StoreUnfit
@@ -137,6 +138,16 @@ async def test_a_socket_instead_of_a_port(tmp_path: Path) -> None:
 async def test_what_is_not_open_says_so() -> None:
     with pytest.raises(StorageError, match="not connected"):
         await Database("postgresql://127.0.0.1/lunar", "test").row("select 1")
+
+
+async def test_an_address_that_was_understood_is_not_unfit_later(tmp_path: Path) -> None:
+    """A certificate that it names may be away while it is renewed."""
+    database = Database(shared().database(), "a")
+    with pytest.raises(StoreUnfit), database.mapped():
+        raise ClientConfigurationError("root certificate file does not exist")
+    database.begun = True
+    with pytest.raises(StorageError, match="root certificate"), database.mapped():
+        raise ClientConfigurationError("root certificate file does not exist")
 
 
 async def test_settings_that_endanger_what_is_acknowledged_are_told(tmp_path: Path) -> None:

@@ -280,6 +280,51 @@ async def test_what_was_taken_and_not_told_is_found_when_the_connection_is_back(
         assert await node.store.append(HERE, [note("n")], leased=True)
 
 
+async def test_what_is_ours_and_nobody_has_open_is_opened(
+    node: Node, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It could not be given back, or somebody wrote into it and the answer of that beat was lost."""
+    monkeypatch.setattr(postgres_wire, "BEAT", 0.1)
+    await node.store.append(HERE, [user("m1")])
+    heard = node.follow(HERE)
+    connection = node.store._wire._connection
+    assert connection is not None
+    heard.following.close()  # its lane is gone, and the lease stayed
+    node.woken.clear()
+    connection.terminate()
+    await until(lambda: HERE in node.woken)
+
+
+async def test_a_session_that_is_locked_is_no_fault_of_the_store(
+    node: Node, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await node.store.append(HERE, [user("m0")])
+    for function in ("append", "remove"):
+        shared().sql(f"alter function lunar.{function} set lock_timeout = '100ms'", url.rpartition("/")[2])
+    async with held(url):
+        with pytest.raises(StorageError, match="lock"):
+            await node.store.append(HERE, [user("m1")])
+        with pytest.raises(StorageError, match="lock"):
+            await node.store.delete(HERE)
+        assert node.store.fault is None
+    await node.store.append(HERE, [user("m1")])
+
+
+async def test_a_deletion_that_breaks_does_not_hold_up_what_comes_after_it(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await node.store.append(HERE, [user("m0")])
+
+    async def breaks(statement: str, *arguments: object) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(node.store._database, "row", breaks)
+        with pytest.raises(ZeroDivisionError):
+            await node.store.delete(HERE)
+    await node.store.append(HERE, [user("m1")])
+
+
 async def test_a_server_that_does_not_answer(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
