@@ -315,6 +315,18 @@ def _first(pipe: Pipe) -> str:
 
 
 @both_stores
+async def test_who_comes_back_to_a_deleted_session_begins_anew(folder: Path) -> None:
+    async with Gateway(folder) as gateway:
+        async with served(gateway.house) as (pipe, _):
+            pipe.say(HELLO, {"type": "message", "id": "m1", "text": "Hello"})
+            after = (await pipe.until("ack"))["cursor"]
+        assert await gateway.router.delete(cli())
+        async with served(gateway.house) as (pipe, _):
+            pipe.say(HELLO | {"after": after})
+            assert (await pipe.until("welcome"))["reset"]
+
+
+@both_stores
 async def test_whoever_comes_is_told_what_is_being_asked(folder: Path) -> None:
     tools = Tools("c1", "c2")
     async with Gateway(folder, ScriptedRunner(tools)) as gateway:
