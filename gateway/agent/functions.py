@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
@@ -14,6 +15,7 @@ import structlog
 
 import gateway
 from gateway.agent import leash
+from gateway.agent.child import Child
 from gateway.agent.tools import MAX_OUTPUT, PATIENCE, Tool, ToolError, ToolFailed, cut
 from gateway.config import Function
 from gateway.redaction import known
@@ -25,7 +27,6 @@ _ROOT = Path(gateway.__file__).parents[1]  # where the process finds us, however
 _DESCRIBING = 60.0  # seconds
 _LOGGED = 2 * 1024  # characters of what a function prints
 _MORE = 4 * 1024  # bytes that are read beyond what is shown: half a secret could not be masked
-_BLOCK = 64 * 1024
 _LAST_WORDS = 1.0  # seconds
 _AT_ONCE = 2  # functions that are described at a time
 
@@ -113,29 +114,29 @@ class Functions:
 
     async def _run(self, name: str, request: dict[str, Any]) -> str:
         """One process for one request, of which nothing is left; raises `ToolError` or `ToolFailed`."""
-        process = await asyncio.create_subprocess_exec(
+        transport, child = await asyncio.get_running_loop().subprocess_exec(
+            lambda: Child(printed=MAX_OUTPUT + _MORE, logged=_LOGGED + _MORE),
             sys.executable, "-m", "gateway.agent.tool_process", str(os.getpid()),
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
             env=self._environment, start_new_session=True,
         )  # fmt: skip
-        assert process.stdin
-        assert process.stdout
-        assert process.stderr
-        printed = asyncio.create_task(_head(process.stderr, _LOGGED + _MORE))
+        stdin = transport.get_pipe_transport(0)
+        assert isinstance(stdin, asyncio.WriteTransport)
         try:
-            process.stdin.write(json.dumps(request).encode())
-            process.stdin.close()
-            answer, size = await _head(process.stdout, MAX_OUTPUT + _MORE)
-        except (BrokenPipeError, ConnectionResetError):
-            answer, size = b"", 0
+            stdin.write(json.dumps(request).encode())
+            stdin.close()
+            await child.printed.ended.wait()
         finally:
-            leash.kill(process.pid)
-            # Bounded: what has left the group may hold its pipes for ever.
-            await asyncio.wait({printed, asyncio.create_task(process.wait())}, timeout=_LAST_WORDS)
-            if not printed.cancel() and (said := printed.result()[0]):
+            leash.kill(transport.get_pid())
+            try:
+                # Bounded: what has left the group may hold its pipes for ever.
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(child.over.wait(), _LAST_WORDS)
+            finally:
+                transport.close()
+            if said := bytes(child.logged.data):
                 text = known.beginning(said.decode("utf-8", "replace"), _LOGGED)
                 log.debug("a function printed", function=name, text=text)
-        return _result(answer, size)
+        return _result(bytes(child.printed.data), child.printed.size)
 
 
 def _label(name: str) -> str:
@@ -154,15 +155,6 @@ def _result(answer: bytes, size: int) -> str:
         case b"failed":
             raise ToolFailed(cut(text, whole))
     raise ToolFailed("its process ended without an answer")
-
-
-async def _head(stream: asyncio.StreamReader, limit: int) -> tuple[bytes, int]:
-    """The first bytes of a stream, and how many there were in all: no more than that is ever held."""
-    kept, size = bytearray(), 0
-    while block := await stream.read(_BLOCK):
-        size += len(block)
-        kept += block[: max(0, limit - len(kept))]
-    return bytes(kept), size
 
 
 def _path(environment: Mapping[str, str]) -> str:

@@ -18,6 +18,7 @@ from gateway.agent.functions import Functions
 from gateway.agent.tools import MAX_OUTPUT, Scope, Toolbox
 from gateway.config import Function
 from session.ids import SessionId
+from tests.fakes.garbage import garbage
 from tests.fakes.processes import gone, until
 
 SESSION = SessionId("agent:main:cli:local")
@@ -269,3 +270,17 @@ async def test_what_the_configuration_says_of_a_function_holds(build: Build, sou
     await box.ready(SESSION)
     assert (box.asks("add"), box.asks("nothing")) == (True, False)
     assert (box.repeatable("add"), box.repeatable("nothing"), box.repeatable("other")) == (True, False, False)
+
+
+async def test_a_call_leaves_nothing_to_the_garbage_collector(build: Build, tmp_path: Path) -> None:
+    box = build("add", "busy")
+    await box.ready(SESSION)
+    with garbage() as left:
+        for _ in range(3):
+            assert (await box.call("add", {"a": 1}, SCOPE)).text == "3"
+        told = tmp_path / "pids"
+        stopped = asyncio.create_task(box.call("busy", {"path": str(told)}, SCOPE))
+        await until(told.exists)
+        stopped.cancel()
+        await asyncio.wait({stopped})
+    assert left.of("asyncio", "gateway", "subprocess") == set()
