@@ -133,6 +133,19 @@ class Database:
         )
         return row
 
+    async def row_or_nothing(self, statement: str, *arguments: object) -> Row | None:
+        """`row`, of a statement that must not be carried out late: only once its answer is here.
+
+        Until then it holds what it has changed, and so nobody can have changed that since.
+        """
+
+        async def whole(connection: Any) -> Row | None:
+            async with connection.transaction():
+                row: Row | None = await connection.fetchrow(statement, *arguments)
+                return row
+
+        return await self._use(_in_time(whole))
+
     async def rows(self, statement: str, *arguments: object) -> list[Row]:
         """The rows of a statement that only reads; tried again once on another connection."""
 

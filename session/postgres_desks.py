@@ -114,8 +114,10 @@ class Desks:
 
     async def _delete(self, desk: Desk, deletion: Deletion) -> None:
         try:
-            row = await self._database.row("select * from lunar.remove($1)", key_of(desk.session))
+            row = await self._database.row_or_nothing("select * from lunar.remove($1)", key_of(desk.session))
         except Exception as error:
+            if isinstance(error, OutcomeUnknown):
+                self._doubts.add(desk.session)
             if isinstance(error, StorageError):
                 self._refused(error)
             if not deletion.done.done():

@@ -122,6 +122,7 @@ class Leases:
         desk.epoch = None
         try:
             async with desk.asking:
-                await self._database.row("select lunar.release($1, $2)", key_of(session), self._node())
+                release = "select lunar.release($1, $2)"
+                await self._database.row_or_nothing(release, key_of(session), self._node())
         finally:
             self.tidy(desk)

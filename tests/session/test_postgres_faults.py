@@ -310,6 +310,52 @@ async def test_a_session_that_is_locked_is_no_fault_of_the_store(
     await node.store.append(HERE, [user("m1")])
 
 
+_LATER = "select lunar.append(name, id, null, false, null, tag, null, false, 9, '', {}) from lunar.session"
+
+
+async def _ended(connection: asyncpg.Connection, pid: int) -> None:
+    async with asyncio.timeout(20):
+        alive = 1
+        while alive:
+            await asyncio.sleep(0.01)
+            alive = await connection.fetchval("select count(*) from pg_stat_activity where pid = $1", pid)
+
+
+async def test_a_deletion_that_comes_late_takes_nothing_with_it(url: str, tmp_path: Path) -> None:
+    """Its answer was lost, and whoever asked for it was told so: what was said since then stays."""
+    async with Proxy(shared().port) as proxy, nodes(through(url, proxy), tmp_path, "a") as [node]:
+        await node.store.append(HERE, [user("m0")])
+        async with held(url) as holder:
+            deleting = asyncio.create_task(node.store.delete(HERE))
+            [pid] = await waiting(holder, "lunar.remove")
+            proxy.cut()
+            with pytest.raises(StorageError):
+                await deleting
+            lines = "array[convert_to('{\"type\":\"x\"}', 'UTF8')], '{}', '{}'"
+            await holder.execute(_LATER.format(lines))
+        connection = await asyncpg.connect(url)
+        try:
+            await _ended(connection, pid)
+            assert await connection.fetchval("select seq from lunar.session") == 3
+        finally:
+            await connection.close()
+        assert await node.store.append(HERE, [note("n")])
+        assert await node.store.delete(HERE)
+
+
+async def test_a_release_that_comes_late_gives_nothing_away(url: str, tmp_path: Path) -> None:
+    async with Proxy(shared().port) as proxy, nodes(through(url, proxy), tmp_path, "a") as [node]:
+        await node.store.append(HERE, [user("m0")])
+        async with held(url) as holder:
+            releasing = asyncio.create_task(node.store.release(HERE))
+            await waiting(holder, "lunar.release")
+            proxy.cut()
+            await releasing
+            await waiting(holder, "lunar.claim")  # it is in doubt, and claimed
+        await until(lambda: node.store.holds(HERE))
+        assert await node.store.append(HERE, [note("n")], leased=True)
+
+
 async def test_a_deletion_that_breaks_does_not_hold_up_what_comes_after_it(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -319,7 +365,7 @@ async def test_a_deletion_that_breaks_does_not_hold_up_what_comes_after_it(
         raise ZeroDivisionError
 
     with monkeypatch.context() as patched:
-        patched.setattr(node.store._database, "row", breaks)
+        patched.setattr(node.store._database, "row_or_nothing", breaks)
         with pytest.raises(ZeroDivisionError):
             await node.store.delete(HERE)
     await node.store.append(HERE, [user("m1")])
