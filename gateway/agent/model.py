@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from gateway import counters
 from gateway.agent import estimate
 from gateway.agent.answer import Answer
+from gateway.agent.brief import keep_brief
 from gateway.agent.content_parts import has_parts, parts_refused, without_parts
 from gateway.agent.endpoint import Endpoint, Limits, is_local
 from gateway.agent.model_errors import (
@@ -83,7 +84,10 @@ class Model:
             # On aiohttp, which hands over all that one read brought at a third of the default's CPU.
             http_client=http_client
             or openai.DefaultAioHttpClient(
-                auth=auth, trust_env=not is_local(url.host), verify=_certificates()
+                auth=auth,
+                trust_env=not is_local(url.host),
+                verify=_certificates(),
+                event_hooks={"response": [keep_brief]},
             ),
             # Reading is limited by `Answer`, chunk by chunk.
             timeout=httpx2.Timeout(None, connect=endpoint.limits.connect),

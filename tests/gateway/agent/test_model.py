@@ -5,7 +5,7 @@ import email.utils
 import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any
 
 import httpx2
@@ -470,6 +470,27 @@ async def test_refusals(
     assert type(error) is kind
     assert (model.health is not None) == red
     assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("status", ["400 Bad Request", "302 Found"])
+async def test_a_refusal_without_end_is_read_to_the_why(connect: Connect, status: str) -> None:
+    gone = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.1 {status}\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nno: \r\n".encode())
+        with suppress(ConnectionError):
+            while True:
+                writer.write(b"1000\r\n" + b"x" * 4096 + b"\r\n")
+                await writer.drain()
+        writer.close()
+        gone.set()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        error = await refused(connect(f"http://127.0.0.1:{port}/v1", first_chunk=20, budget=20))
+        assert "no: xxx" in str(error)
+        await asyncio.wait_for(gone.wait(), 20)
 
 
 @pytest.mark.parametrize("text", ["a lone \ud800 surrogate", float("nan"), object()])
