@@ -15,10 +15,13 @@ from gateway.health import Health, Verdict
 from gateway.redaction import known
 
 _BACKLOG = 4096  # connections that wait, such as those of a restart; the kernel caps it (net.core.somaxconn)
+_IDLE = 130.0  # seconds to the next request, or to the first; reverse proxies keep a connection up to 120 s
+_BODY = 30.0  # seconds for what comes with a request
 _LAST_GUESTS = 0.25  # seconds for those who were let in just before a stop; whoever comes later waits outside
 
 # The secret that came along, and the body -> an HTTP status.
 Hook = Callable[[str | None, bytes], Awaitable[int]]
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Routes(Protocol):
@@ -92,7 +95,9 @@ class HttpChannel:
         if not self._sockets:
             self.bind()
         logging.getLogger("aiohttp.server").addFilter(_is_about_us)
-        runner = web.AppRunner(self._app(), access_log=None, handle_signals=False, shutdown_timeout=1.0)
+        runner = web.AppRunner(
+            self._app(), access_log=None, handle_signals=False, shutdown_timeout=1.0, keepalive_timeout=_IDLE
+        )
         await runner.setup()
         try:
             for listener in self._sockets:
@@ -110,7 +115,7 @@ class HttpChannel:
             self._sockets = ()
 
     def _app(self) -> web.Application:
-        app = web.Application()
+        app = web.Application(middlewares=[_read])
         app.router.add_get("/healthz", self._live)
         app.router.add_get("/readyz", self._ready)
         if self._metrics is not None:
@@ -137,6 +142,20 @@ class HttpChannel:
     async def _ready(self, request: web.Request) -> web.Response:
         notes = {f"channel {name}": known.text(note) for name, note in self._health.notes().items()}
         return _answer(self._health.ready(), notes)
+
+
+@web.middleware
+async def _read(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Have the body here before anybody works on the request: who says it is on its way may never send it."""
+    if request.can_read_body:
+        try:
+            async with asyncio.timeout(_BODY):
+                await request.read()
+        except TimeoutError:
+            return web.Response(status=408, text="The body of this request did not come.\n")
+        except web.RequestPayloadError:
+            return web.Response(status=400, text="The body of this request is no HTTP.\n")
+    return await handler(request)
 
 
 def _is_about_us(record: logging.LogRecord) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from gateway import http
 from gateway.health import Health
 from gateway.http import HttpChannel
 
@@ -22,6 +23,9 @@ class _Failing:
     def __init__(self) -> None:
         self.faults: dict[str, str] = {}
         self.remarks: dict[str, str] = {}
+
+
+HEALTHY = Health(_Storing(), _Failing(), _Failing())
 
 
 @asynccontextmanager
@@ -98,3 +102,56 @@ async def test_what_is_no_http_is_refused_and_no_error_of_ours(caplog: pytest.Lo
             writer.close()
             await writer.wait_closed()
     assert caplog.records == []
+
+
+# -- who says nothing ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("said", [b"", b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: "])
+async def test_a_connection_on_which_no_request_comes_is_closed(
+    said: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever opens connections and says nothing would use up every descriptor."""
+    monkeypatch.setattr(http, "_IDLE", 0.2)
+    async with serving(HttpChannel("127.0.0.1", 0, HEALTHY)) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(said)
+        assert await asyncio.wait_for(reader.read(), 20) == b""
+        writer.close()
+
+
+async def test_a_connection_is_closed_where_no_further_request_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "_IDLE", 0.2)
+    async with serving(HttpChannel("127.0.0.1", 0, HEALTHY)) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b"200 OK" in await asyncio.wait_for(reader.read(), 20)
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"Content-Length: 9\r\n\r\n{", b"408"),
+        (b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n", b"408"),
+        (b"Transfer-Encoding: chunked\r\n\r\nno size\r\n", b"400"),
+        (b"Content-Length: 9000000\r\n\r\n" + b"x" * 2_000_000, b"413"),
+    ],
+    ids=["begun", "chunked", "no chunk", "too much"],
+)
+async def test_a_body_that_does_not_come(
+    head: bytes, status: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(http, "_BODY", 0.2)
+    channel = HttpChannel("127.0.0.1", 0, HEALTHY)
+
+    async def receive(secret: str | None, body: bytes) -> int:
+        raise AssertionError("half of it")
+
+    channel.hook("/telegram/x", receive)
+    async with serving(channel) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST /telegram/x HTTP/1.1\r\nHost: x\r\n" + head)
+        assert (await asyncio.wait_for(reader.readline(), 20)).split()[1] == status
+        writer.close()
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
