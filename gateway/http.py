@@ -16,6 +16,7 @@ from gateway.redaction import known
 
 _BACKLOG = 4096  # connections that wait, such as those of a restart; the kernel caps it (net.core.somaxconn)
 _IDLE = 130.0  # seconds to the next request, or to the first; reverse proxies keep a connection up to 120 s
+_UNREAD = 130.0  # seconds in which a client takes nothing of what it asked for
 _BODY = 30.0  # seconds for what comes with a request
 _LAST_GUESTS = 0.25  # seconds for those who were let in just before a stop; whoever comes later waits outside
 
@@ -101,6 +102,8 @@ class HttpChannel:
         await runner.setup()
         try:
             for listener in self._sockets:
+                # Each connection inherits it. The kernel waits for ever for one that lives and does not read.
+                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(_UNREAD * 1000))
                 await web.SockSite(runner, listener, backlog=_BACKLOG).start()
             ready()
             await asyncio.get_running_loop().create_future()

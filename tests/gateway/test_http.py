@@ -129,6 +129,22 @@ async def test_a_connection_is_closed_where_no_further_request_comes(monkeypatch
         writer.close()
 
 
+async def test_a_connection_whose_answers_nobody_reads_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "_UNREAD", 1.0)
+    async with serving(HttpChannel("127.0.0.1", 0, HEALTHY)) as port:
+        # With this limit it stops to read.
+        _reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1)
+
+        async def ask() -> None:
+            while True:
+                writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 1000)
+                await writer.drain()
+
+        with pytest.raises(ConnectionError):
+            await asyncio.wait_for(ask(), 30)
+        writer.transport.abort()
+
+
 @pytest.mark.parametrize(
     ("head", "status"),
     [
