@@ -32,6 +32,7 @@ RESERVED = {
     "openai": ("gateway/agent/model.py", "gateway/agent/discover.py"),
     "httpx2": (
         "gateway/agent/model.py",
+        "gateway/agent/brief.py",
         "gateway/agent/discover.py",
         "gateway/agent/demo.py",
         "gateway/agent/mcp_connection.py",
