@@ -14,9 +14,12 @@ const WORDS = {
 	not_allowed: "The gateway does not allow this connection. Reload the page, or ask whoever runs it.",
 };
 
-// The one store. `state`: the connection's, "open" or a key of WORDS, and `why`; `running`: the turn, if one runs;
-// `resumed`: the connection continues what is shown; `asking`: for earlier events; `unread`: a reply came unseen.
-const chat = { conversation: null, connection: null, state: "", why: "", running: null, resumed: false, asking: false, unread: false };
+// The one store. `state`: the connection's, "open" or a key of WORDS, and `why`; `running`: the turn, if one runs, and
+// `stopped`: the id of the last one that is to stop; `resumed`: the connection continues what is shown; `asking`: for
+// earlier events; `unread`: a reply came unseen.
+const chat = {
+	conversation: null, connection: null, state: "", why: "", running: null, stopped: "", resumed: false, asking: false, unread: false,
+};
 
 const key = () => chat.conversation.key;
 
@@ -129,7 +132,9 @@ function decide(text, allow, number) {
 }
 
 function stop() {
-	if (chat.running) chat.connection.send({ type: "stop" });
+	if (!chat.running) return;
+	chat.stopped = chat.running.turn;
+	chat.connection.send({ type: "stop" });
 }
 
 function retry(id) {
@@ -159,6 +164,7 @@ const on = {
 		$("model").textContent = model;
 		$("demo").hidden = model !== "demo";
 		setRunning(running);
+		if (running?.turn === chat.stopped) stop(); // the word for it was lost with the connection
 		sendOthers();
 	},
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.channels.webchat.conftest import picture, say, until
 from tests.fakes.kept import both_stores
-from tests.fakes.openai_behaviours import CallTools, Say
+from tests.fakes.openai_behaviours import CallTools, Say, Stall
 from tests.fakes.proxy import Proxy
 from tests.fakes.xss_payloads import PAYLOADS
 
@@ -278,6 +278,27 @@ class TestReconnecting:
         assert await text_of(page, REPLY) == ["Here is all of it."]
         assert await text_of(page, MINE) == ["go"]
         await until(page, "document.getElementById('status').innerText === ''")
+
+    @pytest.mark.parametrize("how", ["refused", "silent"])
+    async def test_a_stop_while_there_is_no_connection_holds_once_there_is_one(
+        self, daemons, openai, visits, how
+    ):
+        daemon = await daemons(server=openai).start()
+        openai.script(Stall(3, Say("It never ends.")))
+        async with Proxy(daemon.port) as proxy:
+            page = await (await visits(proxy.port)).page()
+            await say(page, "go")
+            await page.wait_for_selector(f"#live {REPLY}")
+            if how == "refused":
+                proxy.refusing = True
+                proxy.cut()
+                await until(page, "document.getElementById('status').dataset.connection === 'lost'")
+            else:
+                proxy.half_open()
+            await page.click("#stop")
+            proxy.heal()
+            proxy.cut()
+            await page.wait_for_selector(f"#events {REPLY}[data-state=stopped]")
 
     async def test_what_is_typed_while_the_gateway_is_down_arrives_once(self, daemons, openai, visits):
         daemon = daemons(server=openai, LUNAR_HTTP__PORT=str(_free_port()))
