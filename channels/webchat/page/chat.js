@@ -85,31 +85,6 @@ function leave(conversation) {
 	open(kept.all()[0]);
 }
 
-const actions = {
-	open,
-
-	async rename(conversation) {
-		const title = await kept.ask({ title: "Rename this conversation", ok: "Rename", value: conversation.title });
-		if (title) kept.save({ ...conversation, title });
-		followList();
-	},
-
-	async forget(conversation) {
-		const text = `“${kept.nameOf(conversation)}” stays on the gateway, but this browser cannot open it again.`;
-		if (await kept.ask({ title: "Forget it here?", text, ok: "Forget" })) leave(conversation);
-	},
-
-	async delete(conversation) {
-		const text = `“${kept.nameOf(conversation)}” is deleted on the gateway too. Nobody can bring it back.`;
-		if (!await kept.ask({ title: "Delete it for good?", text, ok: "Delete" })) return;
-		const headers = { "Content-Type": "application/json", ...(kept.token() && { "X-Lunar-Token": kept.token() }) };
-		const body = JSON.stringify({ session: conversation.secret });
-		const answer = await fetch("/api/session", { method: "DELETE", headers, body }).catch(() => null);
-		if (answer?.ok) leave(conversation);
-		else log.addNotice({ text: "The gateway did not confirm that it is deleted. Try again in a moment." });
-	},
-};
-
 // ---- what the person does
 
 function say(text) {
@@ -261,7 +236,7 @@ function drawAround() {
 	$("title").textContent = title;
 	document.title = `${chat.unread ? "● " : ""}${title} · Lunar`;
 	$("welcome").hidden = Boolean(chat.conversation.title) || !log.isEmpty();
-	kept.drawList(chat.conversation, actions);
+	kept.drawList(chat.conversation);
 	drawStatus();
 }
 
@@ -328,6 +303,12 @@ log.setUp({
 	onAgain: askAgain,
 	onEarlier: askEarlier,
 	onApprove: (callId, allow) => chat.connection.send({ type: "approve", call_id: callId, allow }),
+});
+kept.setUp({
+	onOpen: open,
+	onLeave: leave,
+	onRename: followList,
+	onTrouble: (text) => log.addNotice({ text }),
 });
 composer.setUp({
 	onSend: say,

@@ -1,4 +1,4 @@
-// What this browser keeps: conversations with their secrets, drafts and outboxes; and their side list.
+// Conversations: what this browser keeps of them (secrets, drafts, outboxes), and the side list that shows them.
 // Each thing has its own key in local storage, so that tabs never overwrite each other.
 
 /** @typedef {{key: string, secret: string, title: string, at: number}} Conversation */
@@ -106,8 +106,16 @@ export function follow(on) {
 
 const $ = (id) => document.getElementById(id);
 
-/** @param {Conversation} current  @param {object} actions what is done with one: `open`, and what the menu names */
-export function drawList(current, actions) {
+let on;
+
+/** @param {object} handlers `onOpen(conversation)`, `onLeave(conversation)`: it is to go from here, `onRename()`,
+ *    `onTrouble(text)` */
+export function setUp(handlers) {
+	on = handlers;
+}
+
+/** @param {Conversation} current */
+export function drawList(current) {
 	const focused = document.activeElement.closest("#list li")?.dataset.key;
 	$("list").replaceChildren(...all().map((conversation) => {
 		const row = $("row").content.firstElementChild.cloneNode(true), [open, more] = row.children;
@@ -117,8 +125,8 @@ export function drawList(current, actions) {
 		open.lastElementChild.textContent = outbox(conversation.key).length ? "not sent yet" : "";
 		open.ariaCurrent = conversation.key === current.key;
 		more.ariaLabel = `More about “${title}”`;
-		open.onclick = () => actions.open(conversation);
-		more.onclick = () => showMenu(more, (name) => actions[name](conversation));
+		open.onclick = () => on.onOpen(conversation);
+		more.onclick = () => showMenu(more, (name) => MENU[name](conversation));
 		return row;
 	}));
 	$("list").querySelector(`[data-key="${focused}"] button`)?.focus();
@@ -136,8 +144,31 @@ function showMenu(button, act) {
 	menu.firstElementChild.focus();
 }
 
+const MENU = {
+	async rename(conversation) {
+		const title = await ask({ title: "Rename this conversation", ok: "Rename", value: conversation.title });
+		if (title) save({ ...conversation, title });
+		on.onRename();
+	},
+
+	async forget(conversation) {
+		const text = `“${nameOf(conversation)}” stays on the gateway, but this browser cannot open it again.`;
+		if (await ask({ title: "Forget it here?", text, ok: "Forget" })) on.onLeave(conversation);
+	},
+
+	async delete(conversation) {
+		const text = `“${nameOf(conversation)}” is deleted on the gateway too. Nobody can bring it back.`;
+		if (!await ask({ title: "Delete it for good?", text, ok: "Delete" })) return;
+		const headers = { "Content-Type": "application/json", ...(token() && { "X-Lunar-Token": token() }) };
+		const body = JSON.stringify({ session: conversation.secret });
+		const answer = await fetch("/api/session", { method: "DELETE", headers, body }).catch(() => null);
+		if (answer?.ok) on.onLeave(conversation);
+		else on.onTrouble("The gateway did not confirm that it is deleted. Try again in a moment.");
+	},
+};
+
 /** Asks in a dialog; with `value`, for a text. @returns {Promise<string>} "" when cancelled */
-export function ask({ title, text = "", ok, value }) {
+function ask({ title, text = "", ok, value }) {
 	const dialog = $("ask"), input = $("ask-input");
 	$("ask-title").textContent = title;
 	$("ask-text").textContent = text;
