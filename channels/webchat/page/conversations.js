@@ -5,6 +5,7 @@
 /** @typedef {{id: string, text?: string, of?: string, at: number, failed?: string}} Waiting a message, or a request
  *  to answer `of` again; `failed`: why it is not sent by itself */
 
+const DELETION_TIMEOUT = 15_000;
 const CHAT = "lunar.chat.", DRAFT = "lunar.draft.", OUT = "lunar.out.";
 const memory = new Map(); // what local storage refuses (no room, no permission) lives as long as the tab
 
@@ -159,13 +160,18 @@ const MENU = {
 	async delete(conversation) {
 		const text = `“${nameOf(conversation)}” is deleted on the gateway too. Nobody can bring it back.`;
 		if (!await ask({ title: "Delete it for good?", text, ok: "Delete" })) return;
-		const headers = { "Content-Type": "application/json", ...(token() && { "X-Lunar-Token": token() }) };
-		const body = JSON.stringify({ session: conversation.secret });
-		const answer = await fetch("/api/session", { method: "DELETE", headers, body }).catch(() => null);
-		if (answer?.ok) on.onLeave(conversation);
+		if (await erase(conversation)) on.onLeave(conversation);
 		else on.onTrouble("The gateway did not confirm that it is deleted. Try again in a moment.");
 	},
 };
+
+/** @returns {Promise<boolean>} the gateway does not have it (any more) */
+async function erase({ secret }) {
+	const headers = { "Content-Type": "application/json", ...(token() && { "X-Lunar-Token": token() }) };
+	const body = JSON.stringify({ session: secret }), signal = AbortSignal.timeout(DELETION_TIMEOUT);
+	const answer = await fetch("/api/session", { method: "DELETE", headers, body, signal }).catch(() => null);
+	return Boolean(answer?.ok) || answer?.status === 404;
+}
 
 /** Asks in a dialog; with `value`, for a text. @returns {Promise<string>} "" when cancelled */
 function ask({ title, text = "", ok, value }) {

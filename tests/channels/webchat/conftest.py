@@ -14,6 +14,8 @@ from tests import requirement
 
 TIMEOUT = 15.0  # seconds
 STARTING = 60.0  # seconds
+REPLY = ".message[data-role=assistant]"
+MINE = ".message[data-role=user]"
 ARTIFACTS = Path(__file__).parents[3] / "artifacts" / "screenshots"
 QUIET = [
     "--no-sandbox",
@@ -126,6 +128,16 @@ async def say(page: Page, text: str) -> None:
     """Type a message and send it."""
     await page.fill("#composer", text)
     await page.press("#composer", "Enter")
+
+
+async def answered(page: Page, count: int) -> None:
+    """Wait until so many replies are there for good."""
+    await until(page, f"document.querySelectorAll('#events {REPLY}[data-cursor]').length >= {count}")
+
+
+async def text_of(page: Page, selector: str) -> list[str]:
+    """What messages say, their white space made one."""
+    return [" ".join(text.split()) for text in await page.locator(f"{selector} .body").all_inner_texts()]
 
 
 async def picture(page: Page, name: str) -> None:

@@ -8,22 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.channels.webchat.conftest import picture, say, until
+from tests.channels.webchat.conftest import MINE, REPLY, answered, picture, say, text_of, until
 from tests.fakes.kept import both_stores
 from tests.fakes.openai_behaviours import CallTools, Say, Stall
 from tests.fakes.proxy import Proxy
 from tests.fakes.xss_payloads import PAYLOADS
-
-REPLY = ".message[data-role=assistant]"
-MINE = ".message[data-role=user]"
-
-
-async def answered(page, count):
-    await until(page, f"document.querySelectorAll('#events {REPLY}[data-cursor]').length >= {count}")
-
-
-async def text_of(page, selector):
-    return [" ".join(text.split()) for text in await page.locator(f"{selector} .body").all_inner_texts()]
 
 
 class TestTalking:
