@@ -87,12 +87,14 @@ function leave(conversation) {
 
 // ---- what the person does
 
+const isCommand = ({ text }) => text?.startsWith("/");
+
 function say(text) {
 	if (text.trim() === "/stop" && chat.running) return stop(); // control never waits behind messages
 	const word = /^\/(yes|no)(?:\s+(\d+))?$/.exec(text.trim());
 	if (word) return decide(text, word[1] === "yes", word[2]);
 	const item = { id: kept.messageId(), text, at: Date.now() };
-	chat.conversation = kept.touch(chat.conversation, text.startsWith("/") ? "" : text);
+	chat.conversation = kept.touch(chat.conversation, isCommand(item) ? "" : text);
 	kept.keepWaiting(key(), item);
 	log.addPending(item);
 	log.toLatest();
@@ -268,11 +270,12 @@ function followList() {
 	drawAround();
 }
 
-function followOutbox(where, id, item) {
-	if (where !== key()) return drawAround();
-	if (!item) return log.dropPending(id, "failed"); // what was accepted comes as an event
-	log.addPending(item);
-	setTimeout(() => chat.connection?.flush(), 3_000); // its own tab sends it, unless that is gone
+function followOutbox(where, id, item, before) {
+	const mine = where === key(), command = isCommand(item ?? before); // whose answer comes to its own tab only
+	if (mine && !item) log.dropPending(id, command ? undefined : "failed"); // what else was accepted comes as an event
+	if (mine && item && !command) log.addPending(item);
+	if (mine && item) setTimeout(() => chat.connection?.flush(), 3_000); // its own tab sends it, unless that is gone
+	drawAround();
 }
 
 function listen() {

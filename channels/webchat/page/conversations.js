@@ -94,12 +94,13 @@ export function keepOpened(key) {
 	attempt(() => sessionStorage.setItem("lunar.open", key));
 }
 
-/** Follows what other tabs change. @param {{list, token, outbox: (key, id, item: Waiting | null) => void}} on */
+/** Follows what other tabs change.
+ *  @param {{list, token, outbox: (key, id, item: Waiting | null, before: Waiting | null) => void}} on */
 export function follow(on) {
-	addEventListener("storage", ({ key, newValue }) => {
+	addEventListener("storage", ({ key, newValue, oldValue }) => {
 		if (!key || key.startsWith(CHAT)) on.list();
 		else if (key === "lunar.token") on.token();
-		else if (key.startsWith(OUT)) on.outbox(...key.slice(OUT.length).split("."), JSON.parse(newValue));
+		else if (key.startsWith(OUT)) on.outbox(...key.slice(OUT.length).split("."), JSON.parse(newValue), JSON.parse(oldValue));
 	});
 }
 

@@ -152,6 +152,18 @@ class TestConversations:
             assert await text_of(page, MINE) == ["My name is Hao", "What's my name?"]
             assert "Hao" in (await text_of(page, REPLY))[1]
 
+    async def test_a_command_does_not_wait_in_another_tab(self, daemons, visits):
+        daemon = await daemons().start()
+        visit = await visits(daemon.port)
+        one, two = await visit.page(), await visit.page()
+        await say(one, "My name is Hao")
+        await answered(two, 1)
+        await say(one, "/status")
+        await one.wait_for_selector("#events .notice")
+        await say(one, "What's my name?")
+        await answered(two, 2)
+        assert await text_of(two, MINE) == ["My name is Hao", "What's my name?"]
+
     async def test_another_tabs_word_that_comes_after_the_message_changes_nothing(self, daemons, visits):
         daemon = await daemons().start()
         visit = await visits(daemon.port)
