@@ -257,7 +257,7 @@ function lookAgain() {
 }
 
 function escape(event) {
-	if (event.key !== "Escape" || document.querySelector("dialog[open], :popover-open")) return;
+	if (event.key !== "Escape" || composer.isComposing(event) || document.querySelector("dialog[open], :popover-open")) return;
 	if (!document.body.classList.contains("drawer")) return stop();
 	setDrawer(false);
 	$("drawer").focus();

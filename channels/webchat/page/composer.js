@@ -84,9 +84,11 @@ function submit() {
 	focus();
 }
 
+/** This key is for the input method (an Enter or Escape that ends a composition): some browsers say 229 only. */
+export const isComposing = (event) => event.isComposing || event.keyCode === 229;
+
 function keyDown(event) {
-	// Enter also ends a composition, which some browsers report as 229 only.
-	if (event.isComposing || event.keyCode === 229 || event.shiftKey) return;
+	if (isComposing(event) || event.shiftKey) return;
 	if (!menu.hidden && menuKey(event.key)) event.stopPropagation();
 	else if (event.key === "Enter" && !touch.matches) submit();
 	else return;

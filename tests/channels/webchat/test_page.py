@@ -373,6 +373,27 @@ class TestKeyboard:
         assert "Model: fake-1" in await page.inner_text(".notice")
 
 
+    @pytest.mark.parametrize("told", ["isComposing: true", "keyCode: 229"])
+    async def test_a_key_that_ends_a_composition_does_nothing_else(self, daemons, openai, visits, told):
+        daemon = await daemons(server=openai).start()
+        openai.reply = lambda body: Stall(3, Say("It never ends."))
+        page = await (await visits(daemon.port)).page()
+        sent = []
+        page.on("websocket", lambda made: made.on("framesent", lambda frame: sent.append(json.loads(frame))))
+        await page.reload()
+        await say(page, "go")
+        await page.wait_for_selector(f"#live {REPLY}")
+        await page.fill("#composer", "not yet")
+        for key in ("Escape", "Enter"):
+            await page.evaluate(
+                f"""document.getElementById("composer").dispatchEvent(
+                    new KeyboardEvent("keydown", {{ key: "{key}", bubbles: true, {told} }}))"""
+            )
+        await say(page, "/status")
+        await page.wait_for_selector("#events .notice")
+        assert [frame.get("text", frame["type"]) for frame in sent] == ["hello", "go", "/status"]
+
+
 class TestLooks:
     @pytest.mark.parametrize("scheme", ["light", "dark"])
     async def test_roles_names_and_contrast(self, daemons, visits, scheme):
