@@ -68,9 +68,10 @@ const hello = ({ secret }, after) => (
 
 /** Sends what waits in conversations that are not open. */
 function sendOthers() {
+	const waiting = kept.waiting();
 	for (const other of kept.all()) {
 		const look = () => kept.next(other.key) || (courier.close(), drawAround());
-		if (other.key === key() || !kept.next(other.key)) continue;
+		if (other.key === key() || !waiting.has(other.key) || !kept.next(other.key)) continue;
 		const courier = connect(other.key, {
 			hello: () => hello(other), probe: () => null, onFrame: look, onMark: look,
 			onState: (state) => state !== "open" && courier.close(),

@@ -25,11 +25,13 @@ function drop(name) {
 	attempt(() => localStorage.removeItem(name));
 }
 
-function readAll(prefix) {
+function names(prefix) {
 	const kept = attempt(() => Object.keys(localStorage), () => []);
-	const names = new Set([...kept, ...memory.keys()]); // of one there may be an older value in storage
-	return [...names].filter((name) => name.startsWith(prefix)).map(read).filter(Boolean);
+	const both = new Set([...kept, ...memory.keys()]); // of one there may be an older value in storage
+	return [...both].filter((name) => name.startsWith(prefix));
 }
+
+const readAll = (prefix) => names(prefix).map(read).filter(Boolean);
 
 function random(bytes) {
 	const raw = String.fromCharCode(...crypto.getRandomValues(new Uint8Array(bytes)));
@@ -81,6 +83,8 @@ export const keepDraft = (key, text) => (text ? put(DRAFT + key, text) : drop(DR
 
 /** @returns {Waiting[]} oldest first */
 export const outbox = (key) => readAll(`${OUT}${key}.`).sort((a, b) => a.at - b.at);
+/** @returns {Set<string>} keys of the conversations whose outbox is not empty */
+export const waiting = () => new Set(names(OUT).map((name) => name.slice(OUT.length).split(".")[0]));
 /** @returns {Waiting | undefined} what is to be sent next */
 export const next = (key) => outbox(key).find((item) => !item.failed);
 export const keepWaiting = (key, item) => put(`${OUT}${key}.${item.id}`, JSON.stringify(item));
@@ -108,7 +112,7 @@ export function follow(on) {
 
 const $ = (id) => document.getElementById(id);
 
-let on;
+let on, drawn = "";
 
 /** @param {object} handlers `onOpen(conversation)`, `onLeave(conversation)`: it is to go from here, `onRename()`,
  *    `onTrouble(text)` */
@@ -116,22 +120,45 @@ export function setUp(handlers) {
 	on = handlers;
 }
 
-/** @param {Conversation} current */
+/** Touches only what differs: a press or a focus in the list, and an open menu, outlive what happens meanwhile.
+ *  @param {Conversation} current */
 export function drawList(current) {
-	const focused = document.activeElement.closest("#list li")?.dataset.key;
-	$("list").replaceChildren(...all().map((conversation) => {
-		const row = $("row").content.firstElementChild.cloneNode(true), [open, more] = row.children;
-		const title = nameOf(conversation);
-		row.dataset.key = conversation.key;
-		open.firstElementChild.textContent = open.title = title;
-		open.lastElementChild.textContent = outbox(conversation.key).length ? "not sent yet" : "";
-		open.ariaCurrent = conversation.key === current.key;
-		more.ariaLabel = `More about “${title}”`;
-		open.onclick = () => on.onOpen(conversation);
-		more.onclick = () => showMenu(more, (name) => MENU[name](conversation));
-		return row;
-	}));
-	$("list").querySelector(`[data-key="${focused}"] button`)?.focus();
+	const list = $("list"), unsent = waiting(), focused = document.activeElement;
+	const wanted = new Map(all().map(({ key, title }) => (
+		[key, { title: nameOf({ title }), note: unsent.has(key) ? "not sent yet" : "", current: key === current.key }]
+	)));
+	const now = JSON.stringify([...wanted]);
+	if (now === drawn) return;
+	drawn = now;
+	const rows = new Map([...list.children].map((row) => [row.dataset.key, row]));
+	rows.forEach((row, key) => wanted.has(key) || row.remove());
+	[...wanted].forEach(([key, what], index) => {
+		const row = rows.get(key) ?? makeRow(key), there = list.children[index] ?? null;
+		fillRow(row, what);
+		if (row !== there) list.insertBefore(row, there);
+	});
+	if (focused !== document.activeElement) focused.focus(); // its row has moved
+}
+
+function makeRow(key) {
+	const row = $("row").content.firstElementChild.cloneNode(true), [open, more] = row.children;
+	const act = (deed) => find(key) && deed(find(key)); // as it is then
+	row.dataset.key = key;
+	open.onclick = () => act(on.onOpen);
+	more.onclick = () => showMenu(more, (name) => act(MENU[name]));
+	return row;
+}
+
+function fillRow({ children: [open, more] }, { title, note, current }) {
+	set(open.firstElementChild, "textContent", title);
+	set(open.lastElementChild, "textContent", note);
+	set(open, "title", title);
+	set(open, "ariaCurrent", String(current));
+	set(more, "ariaLabel", `More about “${title}”`);
+}
+
+function set(element, property, value) {
+	if (element[property] !== value) element[property] = value;
 }
 
 function showMenu(button, act) {

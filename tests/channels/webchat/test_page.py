@@ -372,7 +372,6 @@ class TestKeyboard:
         await page.wait_for_selector(".notice")
         assert "Model: fake-1" in await page.inner_text(".notice")
 
-
     @pytest.mark.parametrize("told", ["isComposing: true", "keyCode: 229"])
     async def test_a_key_that_ends_a_composition_does_nothing_else(self, daemons, openai, visits, told):
         daemon = await daemons(server=openai).start()

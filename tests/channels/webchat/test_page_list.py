@@ -1,6 +1,9 @@
 """The page in a real Chromium: the list of conversations beside the transcript, and what is done with one."""
 
-from tests.channels.webchat.conftest import MINE, answered, say, text_of, until
+import pytest
+
+from tests.channels.webchat.conftest import MINE, REPLY, answered, say, text_of, until
+from tests.fakes.openai_behaviours import Say, Stall
 
 
 async def choose(page, act):
@@ -8,6 +11,79 @@ async def choose(page, act):
     await page.locator("#list .more").first.click()
     await page.click(f"#menu [data-act={act}]")
     await page.click("#ask-ok")
+
+
+FOCUSED = "document.activeElement.className"
+
+
+class TestDrawing:
+    @pytest.fixture
+    async def page(self, daemons, openai, visits):
+        """Two conversations; in the second one, which is open, a reply is being written until the release."""
+        daemon = await daemons(server=openai).start()
+        page = await (await visits(daemon.port)).page()
+        await say(page, "first")
+        await answered(page, 1)
+        await page.click("#new")
+        openai.reply = lambda body: Stall(3, Say("It waits for the release."))
+        await say(page, "second")
+        await page.wait_for_selector(f"#live {REPLY}")
+        return page
+
+    async def test_a_press_outlives_the_end_of_a_reply(self, openai, page):
+        await page.hover("#list .open >> text=first")
+        await page.mouse.down()
+        openai.release.set()
+        await answered(page, 1)
+        await page.mouse.up()
+        await until(page, "document.getElementById('title').textContent === 'first'")
+
+    async def test_focus_and_an_open_menu_outlive_the_end_of_a_reply(self, openai, page):
+        await page.locator("#list .more").first.focus()
+        await page.keyboard.press("Enter")
+        openai.release.set()
+        await answered(page, 1)
+        assert await page.evaluate("document.activeElement.dataset.act") == "rename"
+        await page.keyboard.press("Escape")
+        assert await page.evaluate(FOCUSED) == "icon more"
+
+    async def test_focus_follows_a_row_that_moves(self, page):
+        await page.locator("#list .more").last.focus()
+        await page.evaluate(
+            """async () => {
+                const kept = await import("/conversations.js");
+                const [second, first] = kept.all();
+                kept.touch(first, "");
+                kept.drawList(second);
+            }"""
+        )
+        assert await page.locator("#list .open span").all_text_contents() == ["first", "second"]
+        assert await page.evaluate("document.activeElement.ariaLabel") == "More about “first”"
+
+    async def test_its_cost_does_not_grow_with_the_list(self, page):
+        looks, untouched, changed, rows = await page.evaluate(
+            """async () => {
+                const kept = await import("/conversations.js"), { keys } = Object;
+                const list = document.getElementById("list"), watch = new MutationObserver(() => {});
+                const touched = () => watch.takeRecords().map((one) => one.target.closest("li").dataset.key);
+                for (let number = 0; number < 200; number++) kept.create();
+                const [open] = kept.all();
+                kept.drawList(open);
+                watch.observe(list, { attributes: true, childList: true, subtree: true });
+                let looks = 0;
+                Object.keys = (what) => (looks += what === localStorage, keys(what));
+                kept.drawList(open);
+                Object.keys = keys;
+                const none = touched();
+                kept.save({ ...open, title: "renamed" });
+                kept.drawList(open);
+                return [looks, none, new Set(touched()).size, list.children.length];
+            }"""
+        )
+        assert looks <= 2
+        assert untouched == []
+        assert changed == 1
+        assert rows == 202
 
 
 class TestDeleting:
