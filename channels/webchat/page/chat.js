@@ -26,10 +26,9 @@ const key = () => chat.conversation.key;
 // ---- conversations
 
 function open(conversation = kept.create()) {
-	const before = chat.conversation;
-	if (before?.key !== conversation.key) show(conversation);
+	if (chat.conversation?.key !== conversation.key) show(conversation);
 	setDrawer(false);
-	if (before) composer.focus(); // at first the field has it already
+	composer.focus();
 }
 
 function show(conversation) {
@@ -244,10 +243,11 @@ function drawAround() {
 }
 
 function setDrawer(shown) {
+	const before = document.body.classList.contains("drawer");
 	document.body.classList.toggle("drawer", shown);
 	$("side").inert = narrow.matches && !shown;
 	$("drawer").ariaExpanded = shown;
-	if (shown) $("new").focus();
+	if (shown !== before) $(shown ? "new" : "drawer").focus();
 }
 
 function lookAgain() {
@@ -259,9 +259,8 @@ function lookAgain() {
 
 function escape(event) {
 	if (event.key !== "Escape" || composer.isComposing(event) || document.querySelector("dialog[open], :popover-open")) return;
-	if (!document.body.classList.contains("drawer")) return stop();
-	setDrawer(false);
-	$("drawer").focus();
+	if (document.body.classList.contains("drawer")) setDrawer(false);
+	else stop();
 }
 
 function followList() {

@@ -38,8 +38,10 @@ export function focus() {
 
 /** @param {boolean} value a turn runs: send becomes stop */
 export function setRunning(value) {
+	const left = document.activeElement === stop && !value;
 	running = value;
 	refresh();
+	if (left) focus();
 }
 
 export function setText(text) {

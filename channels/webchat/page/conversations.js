@@ -137,7 +137,7 @@ export function drawList(current) {
 		fillRow(row, what);
 		if (row !== there) list.insertBefore(row, there);
 	});
-	if (focused !== document.activeElement) focused.focus(); // its row has moved
+	if (focused !== document.activeElement) (focused.isConnected ? focused : $("new")).focus(); // its row moved or went
 }
 
 function makeRow(key) {

@@ -72,6 +72,17 @@ class TestTalking:
         await answered(page, 2)
         assert (await text_of(page, REPLY))[-1] == "And on we go."
 
+    async def test_focus_goes_to_the_field_when_the_stop_button_goes(self, daemons, openai, visits):
+        daemon = await daemons(server=openai).start()
+        openai.script(Stall(3, Say("It waits for the release.")))
+        page = await (await visits(daemon.port)).page()
+        await say(page, "go")
+        await page.wait_for_selector(f"#live {REPLY}")
+        await page.focus("#stop")
+        openai.release.set()
+        await answered(page, 1)
+        assert await page.evaluate("document.activeElement.id") == "composer"
+
     async def test_a_failed_turn_says_so_and_can_be_asked_again(self, daemons, openai, visits):
         daemon = await daemons(server=openai).start()
         openai.script(

@@ -13,7 +13,7 @@ async def choose(page, act):
     await page.click("#ask-ok")
 
 
-FOCUSED = "document.activeElement.className"
+FOCUSED = "document.activeElement.id || document.activeElement.className"
 
 
 class TestDrawing:
@@ -117,3 +117,29 @@ class TestDeleting:
         await page.evaluate("expire()")
         await page.wait_for_selector("#events .notice >> text=did not confirm that it is deleted")
         assert await text_of(page, MINE) == ["My name is Hao"]
+
+    @pytest.mark.parametrize("act", ["forget", "delete"])
+    async def test_the_keyboard_goes_on_where_something_is(self, daemons, visits, act):
+        daemon = await daemons().start()
+        page = await (await visits(daemon.port)).page()
+        for number in range(3):
+            await page.click("#new")
+            await say(page, f"number {number}")
+            await answered(page, 1)
+        for which, there in (("number 0", "new"), ("number 2", "composer")):
+            await page.locator("#list li").filter(has_text=which).locator(".more").click()
+            await page.click(f"#menu [data-act={act}]")
+            await page.click("#ask-ok")
+            await page.locator("#list li").filter(has_text=which).wait_for(state="detached")
+            assert await page.evaluate(FOCUSED) == there
+
+
+async def test_the_drawer_of_a_narrow_screen_takes_the_focus_and_gives_it_back(daemons, visits):
+    daemon = await daemons().start()
+    page = await (await visits(daemon.port)).page(viewport={"width": 600, "height": 780})
+    for leave in (lambda: page.mouse.click(590, 400), lambda: page.keyboard.press("Escape")):
+        await page.focus("#drawer")
+        await page.keyboard.press("Enter")
+        assert await page.evaluate(FOCUSED) == "new"
+        await leave()
+        assert await page.evaluate(FOCUSED) == "drawer"
