@@ -13,7 +13,7 @@ const MARKS = {
 };
 
 const sources = new WeakMap(); // a message's element -> its text, to copy
-let seen, main, oldest, newest, since = 0, pinned = true, scrolled = 0, on;
+let seen, told, main, oldest, newest, since = 0, pinned = true, scrolled = 0, on;
 
 /** @param {object} handlers `onRetry(id)`, `onAgain(of)`, `onApprove(callId, allow)`, `onEarlier()` */
 export function setUp(handlers) {
@@ -37,6 +37,7 @@ export function setUp(handlers) {
 
 export function clear() {
 	seen = new Set(); // cursors
+	told = new Set(); // ids of what is not a message and was not taken
 	main = { into: events, held: new Map() }; // held: the messages in #queue, by id
 	oldest = newest = undefined;
 	for (const part of [events, live, queue]) part.replaceChildren();
@@ -179,8 +180,12 @@ function isStored(id) {
 
 /** @param {boolean} [passing] it is sent again by itself */
 export function markFailed(id, why, passing) {
-	const article = main.held.get(id), row = make("div", "why", passing ? `${why} It is sent again by itself.` : why);
-	if (!article) return addNotice({ text: why });
+	const article = main.held.get(id), text = passing ? `${why} It is sent again by itself.` : why;
+	if (!article) {
+		if (!passing || !told.has(id)) addNotice({ text });
+		return told.add(id);
+	}
+	const row = make("div", "why", text);
 	setState(article, "failed");
 	row.append(button("Retry", () => on.onRetry(id)));
 	article.append(row);

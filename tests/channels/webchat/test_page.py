@@ -498,6 +498,35 @@ class TestTrouble:
         assert len(openai.requests) == 1
 
 
+    async def test_asking_again_is_told_once_however_often_it_is_tried(self, daemons, openai, visits):
+        daemon = await daemons(server=openai).start()
+        openai.script(*[CallTools([("nothing", "{}")])] * 3)
+        page = await (await visits(daemon.port)).page()
+        refusals = []
+
+        def between(client):
+            server = client.connect_to_server()
+
+            def pass_on(text):
+                frame = json.loads(text)
+                if frame["type"] != "retry" or len(refusals) == 3:
+                    return server.send(text)
+                why = {"code": "storage_unavailable", "message": "There is no room.", "retry_after": 0.01}
+                refusals.append({"type": "error", "id": frame["id"], **why})
+                return client.send(json.dumps(refusals[-1]))
+
+            client.on_message(pass_on)
+
+        await page.route_web_socket("**/ws", between)
+        await page.reload()
+        await say(page, "go")
+        await page.click("button[data-again]")
+        await answered(page, 1)
+        assert len(refusals) == 3
+        notices = await page.locator("#events .notice:not(.failure)").all_inner_texts()
+        assert notices == ["There is no room. It is sent again by itself."]
+
+
 class TestHands:
     async def test_copying_code_and_messages(self, daemons, openai, visits):
         daemon = await daemons(server=openai).start()
