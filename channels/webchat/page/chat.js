@@ -1,7 +1,7 @@
 // The page: opens a conversation, shows what the gateway says in it and says what the person does.
 
 import * as composer from "./composer.js";
-import { connect } from "./connection.js";
+import { connect, recallCourier, sendCourier } from "./connection.js";
 import * as kept from "./conversations.js";
 import * as log from "./log.js";
 
@@ -49,6 +49,7 @@ function clear() {
 function start() {
 	chat.connection?.close();
 	chat.connection = null;
+	recallCourier(key());
 	$("signin").hidden = true;
 	setState(kept.isWhole(chat.conversation) ? "" : "damaged");
 	if (chat.state) return;
@@ -67,19 +68,17 @@ const hello = ({ secret }, after) => (
 
 /** Sends what waits in conversations that are not open. */
 function sendOthers() {
-	const waiting = kept.waiting();
+	if (chat.state !== "open") return; // it is done at the next welcome
+	const waiting = kept.waiting(), isUp = () => chat.state === "open";
 	for (const other of kept.all()) {
-		const look = () => kept.next(other.key) || (courier.close(), drawAround());
-		if (other.key === key() || !waiting.has(other.key) || !kept.next(other.key)) continue;
-		const courier = connect(other.key, {
-			hello: () => hello(other), probe: () => null, onFrame: look, onMark: look,
-			onState: (state) => state !== "open" && courier.close(),
-		});
+		if (other.key === key() || !waiting.has(other.key)) continue;
+		sendCourier(other.key, { hello: () => hello(other), isUp, onEnd: drawAround });
 	}
 }
 
 function leave(conversation) {
 	kept.forget(conversation.key);
+	recallCourier(conversation.key);
 	if (conversation.key !== key()) return drawAround();
 	chat.conversation = null;
 	open(kept.all()[0]);
@@ -274,7 +273,8 @@ function followOutbox(where, id, item, before) {
 	const mine = where === key(), command = isCommand(item ?? before); // whose answer comes to its own tab only
 	if (mine && !item) log.dropPending(id, command ? undefined : "failed"); // what else was accepted comes as an event
 	if (mine && item && !command) log.addPending(item);
-	if (mine && item) setTimeout(() => chat.connection?.flush(), 3_000); // its own tab sends it, unless that is gone
+	if (item) setTimeout(() => (where === key() ? chat.connection?.flush() : sendOthers()), 3_000); // unless its own tab did
+	else if (!kept.next(where)) recallCourier(where);
 	drawAround();
 }
 

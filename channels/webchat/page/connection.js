@@ -1,4 +1,4 @@
-// One conversation's connection: a WebSocket that comes back by itself, and the outbox that it carries.
+// A conversation's connection: a WebSocket that comes back by itself, and the outbox that it carries.
 
 import { dropWaiting, keepWaiting, messageId, next as nextOf } from "./conversations.js";
 
@@ -88,6 +88,24 @@ export function connect(key, { hello, probe, onFrame, onState, onMark }) {
 
 	open();
 	return { send, wake, close, flush: box.flush, retry: box.retry };
+}
+
+const couriers = new Map(); // by the keys of the conversations, which are not open, whose outboxes they carry
+
+/** Sends what waits in a conversation that is not open.
+ *  @param {object} on `hello()`; `isUp()`: the gateway is there, so that what is lost comes back; `onEnd()` */
+export function sendCourier(key, { hello, isUp, onEnd }) {
+	if (couriers.has(key) || !nextOf(key)) return;
+	const end = () => (recallCourier(key), onEnd()), look = () => nextOf(key) || end();
+	couriers.set(key, connect(key, {
+		hello, probe: () => null, onFrame: look, onMark: look,
+		onState: (state) => (state === "refused" || !isUp()) && end(),
+	}));
+}
+
+export function recallCourier(key) {
+	couriers.get(key)?.close();
+	couriers.delete(key);
 }
 
 /** Sends what waits, oldest first and one at a time, so that a message that was put off is never overtaken. One stays

@@ -497,7 +497,6 @@ class TestTrouble:
         assert await text_of(page, MINE) == ["keep this"]
         assert len(openai.requests) == 1
 
-
     async def test_asking_again_is_told_once_however_often_it_is_tried(self, daemons, openai, visits):
         daemon = await daemons(server=openai).start()
         openai.script(*[CallTools([("nothing", "{}")])] * 3)

@@ -13,6 +13,18 @@ async def choose(page, act):
     await page.click("#ask-ok")
 
 
+async def keep_waiting(page, text):
+    """Put a message into the outbox of the conversation with a title, and its key into `waiting`."""
+    await page.evaluate(
+        """async (text) => {
+            const kept = await import("/conversations.js");
+            globalThis.waiting = kept.all().find(({ title }) => title).key;
+            kept.keepWaiting(waiting, { id: kept.messageId(), text, at: Date.now() });
+        }""",
+        text,
+    )
+
+
 FOCUSED = "document.activeElement.id || document.activeElement.className"
 
 
@@ -84,6 +96,49 @@ class TestDrawing:
         assert untouched == []
         assert changed == 1
         assert rows == 202
+
+
+class TestSendingElsewhere:
+    """What waits in a conversation that is not open."""
+
+    async def test_a_connection_that_is_lost_on_the_way_comes_back(self, daemons, openai, visits):
+        daemon = await daemons(server=openai).start()
+        page = await (await visits(daemon.port)).page()
+        await say(page, "first")
+        await answered(page, 1)
+        await page.click("#new")
+        await keep_waiting(page, "second")
+        secret = await page.evaluate("JSON.parse(localStorage['lunar.chat.' + waiting]).secret")
+        lost = []
+
+        def between(client):
+            server = client.connect_to_server()
+
+            def pass_on(text):
+                if secret not in text or lost:
+                    return server.send(text)
+                lost.append(text)
+                return client.close()
+
+            client.on_message(pass_on)
+
+        await page.route_web_socket("**/ws", between)
+        await page.reload()
+        await until(page, "!document.getElementById('list').textContent.includes('not sent yet')")
+        assert len(lost) == 1
+
+    async def test_another_tab_that_is_gone_leaves_it_to_this_one(self, daemons, visits):
+        daemon = await daemons().start()
+        visit = await visits(daemon.port)
+        page = await visit.page()
+        await say(page, "first")
+        await answered(page, 1)
+        await page.click("#new")
+        other = await visit.page()
+        await keep_waiting(other, "second")
+        await other.close()
+        await until(page, "document.getElementById('list').textContent.includes('not sent yet')")
+        await until(page, "!document.getElementById('list').textContent.includes('not sent yet')")
 
 
 class TestDeleting:
