@@ -13,7 +13,7 @@ const MARKS = {
 };
 
 const sources = new WeakMap(); // a message's element -> its text, to copy
-let seen, told, main, oldest, newest, since = 0, pinned = true, scrolled = 0, on;
+let seen, told, marked, main, oldest, newest, since = 0, pinned = true, scrolled = 0, on;
 
 /** @param {object} handlers `onRetry(id)`, `onAgain(of)`, `onApprove(callId, allow)`, `onEarlier()` */
 export function setUp(handlers) {
@@ -39,6 +39,7 @@ export function clear() {
 	seen = new Set(); // cursors
 	told = new Set(); // ids of what is not a message and was not taken
 	main = { into: events, held: new Map() }; // held: the messages in #queue, by id
+	marked = {}; // `upTo`: the last event with the marks of time before it, `before`: the last message's time, `today`
 	oldest = newest = undefined;
 	for (const part of [events, live, queue]) part.replaceChildren();
 	setEarlier(false);
@@ -312,18 +313,25 @@ export function addOlder(items) {
 	oldest = items[0]?.cursor ?? oldest;
 	const below = scroller.scrollHeight - scroller.scrollTop;
 	events.prepend(page.into);
+	marked = {};
 	separate();
 	scroller.scrollTop = scroller.scrollHeight - below;
 }
 
-/** Marks where another day begins and where there was silence for an hour. */
+/** Marks where another day begins and where there was silence for an hour, in what has come since the last time. */
 function separate() {
-	events.querySelectorAll(".time").forEach((old) => old.remove());
-	let before = null;
-	for (const article of events.querySelectorAll("[data-ts]")) {
-		const at = new Date(article.dataset.ts), sameDay = before?.toDateString() === at.toDateString();
-		if (!sameDay || at - before > 3_600_000) article.before(make("div", "divider time", sameDay ? clock.format(at) : dayName(at)));
-		before = at;
+	const today = new Date().toDateString();
+	if (marked.today !== today) { // they say "today" and "yesterday"
+		events.querySelectorAll(":scope > .time").forEach((old) => old.remove());
+		marked = { today };
+	}
+	let next = marked.upTo ? marked.upTo.nextElementSibling : events.firstElementChild;
+	for (; next; next = next.nextElementSibling) {
+		marked.upTo = next;
+		if (!next.dataset.ts) continue;
+		const at = new Date(next.dataset.ts), { before } = marked, sameDay = before?.toDateString() === at.toDateString();
+		if (!sameDay || at - before > 3_600_000) next.before(make("div", "divider time", sameDay ? clock.format(at) : dayName(at)));
+		marked.before = at;
 	}
 }
 
@@ -470,6 +478,6 @@ export function endTurn() {
 /** The quiet line while nothing is being said. */
 function drawThinking() {
 	const seconds = Math.round((Date.now() - since) / 1000);
-	thinking.hidden = !live.dataset.turn || Boolean(live.firstElementChild ?? events.querySelector(".tools:last-child[data-state=started]"));
+	thinking.hidden = !live.dataset.turn || Boolean(live.firstElementChild ?? events.lastElementChild?.matches(".tools[data-state=started]"));
 	thinking.lastElementChild.textContent = seconds < 2 ? "Thinking…" : `Thinking… ${seconds} s`;
 }

@@ -15,6 +15,33 @@ from tests.fakes.proxy import Proxy
 from tests.fakes.xss_payloads import PAYLOADS
 
 
+async def remember(page, daemon, times):
+    """Let the page show a transcript: a question and its answer at each of the times."""
+    secret = "S" * 43
+    id = f"agent:main:webchat:session:{hashlib.sha256(secret.encode()).hexdigest()[:16]}"
+    lines = []
+    for number, ts in enumerate(times):
+        lines.append({"role": "user", "content": f"question {number}", "ts": ts})
+        lines.append({"role": "assistant", "content": f"answer {number}", "ts": ts})
+    daemon.kept.put(id, "".join(json.dumps(line) + "\n" for line in lines).encode())
+    await page.evaluate(
+        """async (secret) => {
+            const kept = await import("/conversations.js");
+            kept.all().forEach((one) => kept.save({ ...one, secret }));
+        }""",
+        secret,
+    )
+    await page.reload()
+
+
+async def scroll_up(page):
+    """Scroll to the first of the remembered questions."""
+    while (await text_of(page, MINE))[0] != "question 0":
+        before = await page.locator(MINE).count()
+        await page.evaluate("document.getElementById('scroller').scrollTop = 0")
+        await until(page, f"document.querySelectorAll('{MINE}').length > {before}")
+
+
 class TestTalking:
     async def test_a_question_a_tool_and_its_answer(self, daemons, visits):
         daemon = await daemons().start()
@@ -219,39 +246,34 @@ class TestConversations:
     @both_stores
     async def test_earlier_messages_are_loaded_on_the_way_up(self, daemons, openai, visits):
         daemon = await daemons(server=openai).start()
-        client = await daemon.connect()
-        secret = "S" * 43
         page = await (await visits(daemon.port)).page()
-        await client.close()
-        lines = []
-        for number in range(150):
-            ts = "2026-01-02T03:04:05.000Z"
-            lines.append({"role": "user", "content": f"question {number}", "ts": ts})
-            lines.append({"role": "assistant", "content": f"answer {number}", "ts": ts})
-        id = f"agent:main:webchat:session:{hashlib.sha256(secret.encode()).hexdigest()[:16]}"
-        daemon.kept.put(id, "".join(json.dumps(line) + "\n" for line in lines).encode())
-        keys = await page.evaluate("Object.keys(localStorage)")
-        assert keys
-        await page.evaluate(
-            """secret => { for (const key of Object.keys(localStorage)) {
-                 const value = localStorage[key];
-                 if (!value.includes('"secret"')) continue;
-                 localStorage[key] = value.replace(/"secret":"[^"]*"/, `"secret":"${secret}"`);
-               } }""",
-            secret,
-        )
-        await page.reload()
+        await remember(page, daemon, ["2026-01-02T03:04:05.000Z"] * 150)
         await answered(page, 20)
         seen = await text_of(page, MINE)
         assert seen[-1] == "question 149"
-        for _ in range(12):
-            if (await text_of(page, MINE))[0] == "question 0":
-                break
-            before = await page.locator(MINE).count()
-            await page.evaluate("document.getElementById('scroller').scrollTop = 0")
-            await until(page, f"document.querySelectorAll('{MINE}').length > {before}")
+        await scroll_up(page)
         assert await text_of(page, MINE) == [f"question {number}" for number in range(150)]
         assert await text_of(page, REPLY) == [f"answer {number}" for number in range(150)]
+
+    async def test_days_and_long_silences_are_marked_and_the_marks_stay(self, daemons, openai, visits):
+        daemon = await daemons(server=openai).start()
+        page = await (await visits(daemon.port)).page(timezone_id="UTC")
+        times = [f"2026-01-{day:02}T{hour:02}:{minute}:00.000Z"
+                 for day in range(1, 7) for hour in (9, 11) for minute in range(10, 60, 10)]  # fmt: skip
+        await remember(page, daemon, times)
+        await answered(page, 20)
+        await scroll_up(page)
+        stand_before = """(known) => [...document.querySelectorAll("#events > .time")].map((mark) => {
+            if (known) return mark.known;
+            mark.known = true;
+            return mark.nextElementSibling.querySelector(".body").innerText;
+        })"""
+        assert await page.evaluate(stand_before, False) == [
+            f"question {number}" for number in range(0, 60, 5)
+        ]
+        await say(page, "And today?")
+        await answered(page, 61)
+        assert await page.evaluate(stand_before, True) == [True] * 12 + [None]
 
 
 class TestReconnecting:
