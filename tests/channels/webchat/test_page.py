@@ -454,7 +454,7 @@ class TestLooks:
             await picture(page, name)
             assert await page.evaluate("document.documentElement.scrollWidth") <= width
             await page.click("#drawer")
-            await page.wait_for_selector("#side >> visible=true")
+            await until(page, "document.getElementById('side').getBoundingClientRect().left === 0")
             await picture(page, f"{name}-drawer")
 
 
