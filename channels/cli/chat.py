@@ -97,7 +97,11 @@ class Chat:
 
     def unsent(self) -> list[str]:
         """What to tell the person who leaves while messages wait: one line each."""
-        return [f"Not sent: {first_line(printable(m.text), 60)}" for m in self.link.unsettled.values()]
+        return [
+            f"{'No word yet whether this arrived' if self.link.was_sent(message.id) else 'Not sent'}: "
+            f"{first_line(printable(message.text), 60)}"
+            for message in self.link.unsettled.values()
+        ]
 
 
 def leaves(text: str) -> bool:

@@ -28,6 +28,7 @@ MAX_WAITING = 20  # messages that no gateway has acknowledged yet; as many as a 
 
 _WELCOME_WITHIN = 30.0  # seconds; a gateway that starts behind its socket may take a few
 _FLUSH_WITHIN = 2.0
+_SETTLE_WITHIN = 1.0
 _ASK_AGAIN_AFTER = 1.0
 # Sent again by the link itself; any other error about a message is final.
 _PASSING = frozenset({"rate_limited", "shutting_down"})
@@ -93,6 +94,8 @@ class Link:
         self._stop_wanted = False  # asked for while away
         self._sent: set[str] = set()  # ids on their way over this connection
         self._outgoing: asyncio.Queue[bytes] = asyncio.Queue()
+        self._all_settled = asyncio.Event()  # nothing is in `unsettled`
+        self._all_settled.set()
         self.up = False  # between a welcome and the loss of its connection
         self.unsettled: dict[str, wire.Message] = {}  # in the order they were said
 
@@ -102,6 +105,7 @@ class Link:
         """Send a message, now or after the next welcome; return its id. The caller minds `MAX_WAITING`."""
         message = wire.Message(id=os.urandom(12).hex(), text=text)
         self.unsettled[message.id] = message
+        self._all_settled.clear()
         self._push()
         return message.id
 
@@ -123,6 +127,20 @@ class Link:
                 await self._outgoing.join()
         except TimeoutError:
             pass
+
+    async def settle(self) -> None:
+        """Wait until the gateway has spoken about every message, for a second at most."""
+        try:
+            async with asyncio.timeout(_SETTLE_WITHIN):
+                if self.up:
+                    await self._outgoing.join()
+                await self._all_settled.wait()
+        except TimeoutError:
+            pass
+
+    def was_sent(self, id: str) -> bool:
+        """Whether the message was sent over the latest connection, so that it may have arrived."""
+        return id in self._sent
 
     # -- the connection --------------------------------------------------------------------------
 
@@ -237,6 +255,8 @@ class Link:
         settled = self.unsettled.pop(self._settles(frame) or "", None)
         if settled:
             self._push()
+        if not self.unsettled:
+            self._all_settled.set()
         return Received(raw, frame, settled)
 
     def _settles(self, frame: wire.ServerFrame | None) -> str | None:

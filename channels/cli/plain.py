@@ -39,12 +39,15 @@ class PlainTerminal:
             await asyncio.wait({listening, leaving}, return_when=asyncio.FIRST_COMPLETED)
             if listening.done():
                 listening.result()
+            loop.remove_reader(self._stdin.fileno())  # it would tell the end again and again
+            await self._chat.link.settle()
         finally:
             loop.remove_reader(self._stdin.fileno())
             loop.remove_signal_handler(signal.SIGINT)
             for task in (listening, leaving):
                 task.cancel()
             await asyncio.gather(listening, leaving, return_exceptions=True)
+        self._show()
         for line in self._chat.unsent():
             write(self._stdout, line + "\n")
         return 0

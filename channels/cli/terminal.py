@@ -106,6 +106,8 @@ class Terminal:
         finally:
             drawing.cancel()
             await asyncio.gather(drawing, return_exceptions=True)
+            if not listening.done():
+                await self._chat.link.settle()
             self._print(self._view.take())
             for line in self._chat.unsent():
                 self._write(self._painter.faint(line, self._width))

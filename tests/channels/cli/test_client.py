@@ -209,6 +209,24 @@ async def test_converses_on_a_terminal(
     assert (await ended(process))[0] == 0
 
 
+@pytest.mark.parametrize("kind", ["xterm-256color", "dumb"])
+async def test_what_is_said_before_leaving_is_sent(
+    gateway: SocketGateway, tmp_path: Path, terminal: Pty, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setenv("TERM", kind)
+    process = await run(*command(gateway, tmp_path, None), stdin=terminal.theirs, stdout=terminal.theirs)
+    peer = await gateway.accept()
+    await peer.welcome()
+    await terminal.shows("Ctrl-D leaves")
+    terminal.type("last words\r\x04")
+    message = await peer.hear(wire.Message)
+    assert message.text == "last words"
+    await peer.say(wire.Ack(id=message.id, cursor="ack", queued=0))
+    assert (await ended(process))[0] == 0
+    assert "Not sent" not in terminal.shown
+    assert "No word" not in terminal.shown
+
+
 async def test_one_answer_on_a_terminal_is_harmless(
     gateway: SocketGateway, tmp_path: Path, terminal: Pty
 ) -> None:

@@ -331,6 +331,30 @@ async def test_tells_what_was_not_sent(desk: Desk, gateway: SocketGateway) -> No
     await desk.screen.shows("Not sent: never sent")
 
 
+async def test_the_last_words_are_sent(desk: Desk) -> None:
+    peer = await desk.connected()
+    await desk.screen.shows("›")
+    desk.type("last\rwords\r" + CTRL_D)
+    for text in ("last", "words"):
+        message = await peer.hear(wire.Message)
+        assert message.text == text
+        await peer.say(wire.Ack(id=message.id, cursor="ack", queued=0))
+    assert await desk.leaves() == 0
+    await desk.screen.shows("› last")
+    assert "Not sent" not in desk.screen.text
+    assert "No word" not in desk.screen.text
+
+
+async def test_tells_what_may_have_arrived(desk: Desk) -> None:
+    peer = await desk.connected()
+    await desk.screen.shows("›")
+    desk.type("first\rsecond\r" + CTRL_D)
+    assert (await peer.hear(wire.Message)).text == "first"
+    assert await desk.leaves() == 0
+    await peer.hears_nothing_more()
+    await desk.screen.shows("No word yet whether this arrived: first\nNot sent: second")
+
+
 async def test_several_lines_and_pasted_ones(desk: Desk) -> None:
     peer = await desk.connected()
     desk.type("one" + ALT_ENTER + "two\nthree\r")
