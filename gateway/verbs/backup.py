@@ -95,7 +95,7 @@ def main(config: str | None, target: str) -> int:
         )
     data_dir = settings.data_dir
     path = Path(os.path.abspath(target))
-    if path.is_relative_to(data_dir):
+    if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(data_dir)):
         raise BadArgument(f"{path} is inside the data directory: choose a place outside.")
     if not (data_dir / "sessions").is_dir():
         raise Unreadable(f"{data_dir} holds no sessions: there is nothing to back up.")
@@ -201,7 +201,7 @@ def _add_text(to: Target, text: bytes) -> None:
 def _made(path: Path) -> Iterator[Target]:
     """The backup under another name until it is complete and on the disk."""
     beside = path.with_name(f"{path.name}.part")
-    if path.exists():
+    if os.path.lexists(path):
         raise CannotCreate(f"{path} is there already: choose another name.")
     make = _tar if path.name.endswith(_ENDINGS) else _folder
     try:

@@ -94,6 +94,30 @@ def test_everything_that_must_not_be_lost_and_nothing_else(
     assert not list(tmp_path.glob("*.part"))
 
 
+@pytest.mark.parametrize("target", ["d/out", "link/out.tar.gz", "link/sessions/out"])
+def test_a_backup_is_no_part_of_itself(
+    target: str, data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    full(data_dir)
+    (tmp_path / "link").symlink_to(data_dir)
+    before = files(data_dir)
+    code, out, err = ran(capsys, "backup", target)
+    assert (code, out, err) == (
+        os.EX_USAGE, "", f"lunar: {tmp_path}/{target} is inside the data directory: choose a place outside.\n"
+    )  # fmt: skip
+    assert files(data_dir) == before
+
+
+def test_the_data_directory_may_be_named_by_a_link(
+    data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full(data_dir)
+    (tmp_path / "link").symlink_to(data_dir)
+    monkeypatch.setenv("LUNAR_DATA_DIR", str(tmp_path / "link"))
+    assert ran(capsys, "backup", "d/out").code == os.EX_USAGE
+    assert ran(capsys, "backup", "out").code == 0
+
+
 def test_nothing_is_overwritten(data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     full(data_dir)
     for name in ("out.tar.gz", "out"):
@@ -101,6 +125,8 @@ def test_nothing_is_overwritten(data_dir: Path, tmp_path: Path, capsys: pytest.C
         code, _, err = ran(capsys, "backup", name)
         assert (code, "is there already" in err) == (os.EX_CANTCREAT, True)
         assert (tmp_path / name).read_text() == "mine"
+    (tmp_path / "nowhere.tar.gz").symlink_to("no such thing")
+    assert "is there already" in ran(capsys, "backup", "nowhere.tar.gz").err
     (tmp_path / "new.part").mkdir()
     code, _, err = ran(capsys, "backup", "new")
     assert (code, "broken off: remove it" in err) == (os.EX_CANTCREAT, True)
