@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
@@ -15,6 +16,7 @@ from gateway.verbs.sessions import source
 from gateway.verbs.sessions.finding import disk, events, find
 from gateway.verbs.sessions.progress import bar
 from gateway.verbs.sessions.source import Source
+from session.directory import sync_directory
 from session.events import Event
 from session.ids import SessionId
 
@@ -73,15 +75,19 @@ def _write(file: TextIO, text: Iterable[str]) -> None:
 
 def _save(path: Path, text: Iterable[str]) -> None:
     """Write the whole file or none; what a conversation says is for its owner's eyes."""
-    beside = path.with_name(f"{path.name}.part")
+    if path.exists() and not path.is_file():
+        raise CannotCreate(f"{path} is no file: choose another name.")
     try:
-        fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        fd, beside = tempfile.mkstemp(".part", f"{path.name}.", path.parent)
     except OSError as error:
         raise CannotCreate(f"{path}: {error.strerror or error}") from error
     try:
         with open(fd, "w", encoding="utf-8", newline="\n") as file:
             _write(file, text)
+            file.flush()
+            os.fsync(fd)
         os.replace(beside, path)
     except BaseException:
-        beside.unlink(missing_ok=True)
+        os.unlink(beside)
         raise
+    sync_directory(path.parent)

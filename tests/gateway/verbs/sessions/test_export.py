@@ -163,6 +163,29 @@ def test_a_file_is_written_whole_and_for_its_owner(
     assert not list(tmp_path.glob("*.part"))
 
 
+def test_nothing_of_anybody_else_is_overwritten(
+    data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrote(data_dir, *CONVERSATION)
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / "a.md.part").symlink_to("mine")
+    (tmp_path / "b.md.part").write_text("mine")
+    (tmp_path / "b.md").symlink_to("mine")
+    for name in ("a.md", "b.md"):
+        assert ran(capsys, "sessions", "export", "local", "--output", name).code == 0
+        assert (tmp_path / name).read_text().startswith("# agent")
+        assert (tmp_path / f"{name}.part").read_text() == "mine"
+    os.mkfifo(tmp_path / "pipe.md")
+    for name in ("pipe.md", "."):
+        code, _, err = ran(capsys, "sessions", "export", "local", "--output", name, "--format", "md")
+        assert (code, err) == (os.EX_CANTCREAT, f"lunar: {name} is no file: choose another name.\n")
+    damaged = archived(data_dir)
+    damaged.write_bytes(damaged.read_bytes()[:-9])
+    before = set(tmp_path.iterdir())
+    assert ran(capsys, "sessions", "export", "local", "--output", "c.md").code == os.EX_IOERR
+    assert set(tmp_path.iterdir()) == before
+
+
 def test_what_cannot_be(data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wrote(data_dir, *CONVERSATION)
     code, _, err = ran(capsys, "sessions", "export", "local", "--output", "a.pdf")
