@@ -6,6 +6,7 @@ import asyncio
 import grp
 import os
 import pwd
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -22,6 +23,7 @@ USAGE, DATA, UNAVAILABLE, CANNOT_CREATE, TEMPORARY, PROTOCOL, NO_PERMISSION = 64
 _LONGEST_FRAME = 2 * 1024 * 1024  # bytes; the protocol allows half of that
 _CLOSE_WITHIN = 1.0  # seconds that leaving may take where the other side is gone
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+_PASSWORD = re.compile(r"\A((?:\w+://)?+[^/?#@:]*+):.*@", re.DOTALL)
 
 
 class CannotChat(ChannelError):
@@ -159,26 +161,32 @@ def _user_name(uid: int) -> str:
         return str(uid)
 
 
+def without_password(url: str) -> str:
+    """The address as it may be shown: of all that stands before its last `@`, only the user's name."""
+    return _PASSWORD.sub(r"\1:***@", url, count=1)
+
+
 async def open_web(url: str) -> Carrier:
     """Connect to a gateway's WebSocket (`ws://` or `wss://`); raises `CannotChat`."""
     from websockets.asyncio.client import connect
     from websockets.exceptions import InvalidHandshake, InvalidProxy, InvalidStatus, InvalidURI
 
+    shown = without_password(url)
     proxy: Literal[True] | None = None if urlsplit(url).hostname in _LOOPBACK else True
     try:
         connection = await connect(
             url, proxy=proxy, max_size=_LONGEST_FRAME, compression=None, close_timeout=_CLOSE_WITHIN
         )
-    except (InvalidURI, InvalidProxy) as error:
-        raise CannotChat(f"{error}.", USAGE) from error
+    except (InvalidURI, InvalidProxy) as error:  # either begins with an address
+        raise CannotChat(f"{without_password(str(error))}.", USAGE) from error
     except InvalidStatus as error:
         status = error.response.status_code
         refused = NO_PERMISSION if status in (401, 403) else UNAVAILABLE
         why = _STATUS.get(status, "It is no gateway, or something in front of it is in the way.")
-        raise CannotChat(f"{url} answers with HTTP status {status}. {why}", refused) from error
+        raise CannotChat(f"{shown} answers with HTTP status {status}. {why}", refused) from error
     except (OSError, InvalidHandshake, EOFError, ImportError) as error:
         # EOFError: closed before it answered; ImportError: a SOCKS proxy without the library for it.
-        raise CannotChat(f"No gateway answers at {url}: {error}.") from error
+        raise CannotChat(f"No gateway answers at {shown}: {error}.") from error
     return WebCarrier(connection)
 
 

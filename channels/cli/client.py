@@ -16,7 +16,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from channels import wire
 from channels.cli import oneshot
-from channels.cli.carrier import DATA, USAGE, CannotChat, Carrier, open_socket, open_web
+from channels.cli.carrier import DATA, USAGE, CannotChat, Carrier, open_socket, open_web, without_password
 from channels.cli.link import Link, Memory, Pace
 from channels.cli.output import Frames, Piped, Shown
 from channels.cli.printable import printable
@@ -25,6 +25,7 @@ _CANNOT_WRITE = 74  # EX_IOERR
 _NOBODY_READS = 141  # 128 + SIGPIPE, as a shell reports it
 _LOCAL = Pace(most=1.0)  # asking again costs nothing on the same machine
 _SESSION = re.compile(r"[a-z0-9_.-]{1,64}")
+_FORM = "an address is like ws://host:8420/ws or wss://host/ws."
 _SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 
 
@@ -100,9 +101,9 @@ def _web_address(url: str) -> str:
     try:
         parts = urlsplit(url)
     except ValueError as error:
-        raise CannotChat(f"--url {url}: {error}.", USAGE) from error
+        raise CannotChat(f"--url {without_password(url)}: {error}.", USAGE) from error
     if parts.scheme not in _SCHEMES or not parts.hostname:
-        raise CannotChat(f"--url {url}: an address is like ws://host:8420/ws or wss://host/ws.", USAGE)
+        raise CannotChat(f"--url {without_password(url)}: {_FORM}", USAGE)
     path = parts.path if parts.path.strip("/") else "/ws"
     return urlunsplit((_SCHEMES[parts.scheme], parts.netloc, path, parts.query, ""))
 

@@ -279,6 +279,23 @@ def test_tells_what_an_address_is(tmp_path: Path, url: str) -> None:
     assert "--url" in stderr.getvalue()
 
 
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("ws://ann:{}@127.0.0.1:1/ws", "ws://ann:***@127.0.0.1:1/ws"),
+        ("ftp://ann:{}@host/", "ftp://ann:***@host/"),
+        ("ann:{}@host:8420", "ann:***@host:8420"),
+        ("ws://ann:{}@[::1/ws", "ws://ann:***@[::1/ws"),
+        ("ws://ann@127.0.0.1:1/ws", "ws://ann@127.0.0.1:1/ws"),
+    ],
+)
+def test_no_password_is_shown(tmp_path: Path, url: str, shown: str) -> None:
+    stderr = io.StringIO()
+    chat(Target(None, url.format("pa:ss")), text="hi", state_dir=tmp_path, stderr=stderr)
+    assert shown in stderr.getvalue()
+    assert "pa:ss" not in stderr.getvalue()
+
+
 @pytest.mark.parametrize("form", ["ws://127.0.0.1:{}", "http://127.0.0.1:{}/", "ws://127.0.0.1:{}/ws"])
 def test_takes_the_address_of_the_page(tmp_path: Path, unused_tcp_port: int, form: str) -> None:
     stderr = io.StringIO()
