@@ -184,8 +184,9 @@ async def open_web(url: str) -> Carrier:
         refused = NO_PERMISSION if status in (401, 403) else UNAVAILABLE
         why = _STATUS.get(status, "It is no gateway, or something in front of it is in the way.")
         raise CannotChat(f"{shown} answers with HTTP status {status}. {why}", refused) from error
-    except (OSError, InvalidHandshake, EOFError, ImportError) as error:
-        # EOFError: closed before it answered; ImportError: a SOCKS proxy without the library for it.
+    except (OSError, InvalidHandshake, EOFError, ImportError, ValueError) as error:
+        # EOFError: closed before it answered; ImportError: a SOCKS proxy without the library for it;
+        # ValueError: sent on to an address that is none.
         raise CannotChat(f"No gateway answers at {shown}: {error}.") from error
     return WebCarrier(connection)
 

@@ -100,9 +100,10 @@ def _web_address(url: str) -> str:
     """The WebSocket's address; that of the chat page stands for it too."""
     try:
         parts = urlsplit(url)
-    except ValueError as error:
-        raise CannotChat(f"--url {without_password(url)}: {error}.", USAGE) from error
-    if parts.scheme not in _SCHEMES or not parts.hostname:
+        host, _ = (parts.hostname or "").encode("idna"), parts.port
+    except ValueError as error:  # whose words may hold a piece of a password
+        raise CannotChat(f"--url {without_password(url)}: {_FORM}", USAGE) from error
+    if parts.scheme not in _SCHEMES or not host:
         raise CannotChat(f"--url {without_password(url)}: {_FORM}", USAGE)
     path = parts.path if parts.path.strip("/") else "/ws"
     return urlunsplit((_SCHEMES[parts.scheme], parts.netloc, path, parts.query, ""))

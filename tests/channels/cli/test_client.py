@@ -272,7 +272,13 @@ def test_tells_what_is_wrong_with_stdin(tmp_path: Path, data: bytes, exit_code: 
     assert stderr.getvalue().count("\n") == 1
 
 
-@pytest.mark.parametrize("url", ["localhost:8420", "ftp://host/ws", "ws://", "ws://[::1/ws"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost:8420", "ftp://host/ws", "ws://", "ws://[::1/ws", "ws://host:99999/ws", "ws://host:-1",
+        "ws://a..b/ws", "ws://ü..x/ws", f"ws://{'x' * 64}.example/ws",
+    ],
+)  # fmt: skip
 def test_tells_what_an_address_is(tmp_path: Path, url: str) -> None:
     stderr = io.StringIO()
     assert chat(Target(None, url), text="hi", state_dir=tmp_path, stderr=stderr) == 64
@@ -286,6 +292,7 @@ def test_tells_what_an_address_is(tmp_path: Path, url: str) -> None:
         ("ftp://ann:{}@host/", "ftp://ann:***@host/"),
         ("ann:{}@host:8420", "ann:***@host:8420"),
         ("ws://ann:{}@[::1/ws", "ws://ann:***@[::1/ws"),
+        ("ws://ann:x#{}@host/ws", "ws://ann:***@host/ws"),
         ("ws://ann@127.0.0.1:1/ws", "ws://ann@127.0.0.1:1/ws"),
     ],
 )

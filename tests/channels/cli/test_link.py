@@ -321,6 +321,19 @@ async def test_explains_an_http_status(status: int, exit_code: int, advice: str)
     assert refused.value.exit_code == exit_code
 
 
+@pytest.mark.parametrize("place", ["ws://host:99999/ws", "ws://a..b/ws", "ftp://host/"])
+async def test_is_not_sent_on_to_an_address_that_is_none(place: str) -> None:
+    async def send_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 302 No\r\nLocation: %b\r\nContent-Length: 0\r\n\r\n" % place.encode())
+        writer.close()
+
+    server = await asyncio.start_server(send_on, "127.0.0.1", 0)
+    async with server:
+        with pytest.raises(CannotChat):
+            await open_web(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/ws")
+
+
 # -- the secret of a remote session --------------------------------------------------------------
 
 
