@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -86,7 +87,8 @@ def _show(args: argparse.Namespace) -> int:
 def _tail(args: argparse.Namespace) -> int:
     from gateway.verbs.sessions import tail
 
-    return tail.main(args.config, args.session, max(0, args.lines), args.follow, args.json)
+    lines = min(max(0, args.lines), sys.maxsize)
+    return tail.main(args.config, args.session, lines, args.follow, args.json)
 
 
 def _search(args: argparse.Namespace) -> int:

@@ -31,7 +31,7 @@ class Needle:
         flags = (0 if case else re.IGNORECASE) | (re.ASCII if text.isascii() and not regex else 0)
         try:
             self._pattern = re.compile(text if regex else re.escape(text), flags)
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError) as error:
             raise BadArgument(f"{text!r} is no regular expression: {error}.") from error
         self._lower = not case
         self._raw = None if regex else _as_stored(text, case=case)
