@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -31,6 +32,8 @@ def main(config: str | None, sessions: list[str], days: float | None) -> int:
     """
     if bool(sessions) == (days is not None):
         raise BadArgument("Say which sessions, or --days.")
+    if days is not None and not 0 <= days < math.inf:  # nor is it "not a number"
+        raise BadArgument("--days takes a number from 0 on.")
     settings = config_file.load(config)
     if settings.store.url is not None:
         raise BadArgument("Sessions in a database are not archived: PostgreSQL compresses long lines itself.")

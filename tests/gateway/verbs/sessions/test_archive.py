@@ -59,6 +59,15 @@ def test_every_verb_reads_it(data_dir: Path, capsys: pytest.CaptureFixture[str])
     assert ran(capsys, "sessions", "list").out == ""
 
 
+@pytest.mark.parametrize("days", ["-3", "-0.1", "nan", "inf", "-inf", "1e999"])
+def test_a_number_of_days_that_is_none(quiet: Path, capsys: pytest.CaptureFixture[str], days: str) -> None:
+    file = wrote(quiet, *CONVERSATION)
+    aged(file, -9)  # by a clock that was wrong
+    refused = (os.EX_USAGE, "", "lunar: --days takes a number from 0 on.\n")
+    assert ran(capsys, "sessions", "archive", f"--days={days}") == refused
+    assert file.exists()
+
+
 def test_by_name(quiet: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wrote(quiet, *CONVERSATION)
     wrote(quiet, *CONVERSATION, session=WORK)
