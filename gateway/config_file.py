@@ -11,12 +11,13 @@ from pydantic import ValidationError
 
 from channels.cli.address import SocketPathTooLong
 from gateway.config import Config, PromptFile
+from gateway.config_channels import Http
 from gateway.config_place import find
 from gateway.config_problem import PREFIX, KeyPath, Places, explained, located
 from gateway.config_secrets import exposed, filled, secrets
 from gateway.errors import ConfigError
 
-__all__ = ["Loaded", "Source", "find", "load", "read", "resolve", "secrets", "settle"]
+__all__ = ["Loaded", "Source", "find", "listening", "load", "read", "resolve", "secrets", "settle"]
 
 # Ours, but no keys of the configuration.
 _NOT_KEYS = {"LUNAR_CONFIG", "LUNAR_HTTP_TOKEN", "LUNAR_STORE_URL"}
@@ -199,6 +200,19 @@ def settle(source: Source) -> Loaded:
     except SocketPathTooLong as error:
         raise ConfigError([located(str(error), places)]) from error
     return Loaded(config, places, data)
+
+
+def listening(source: Source) -> Http:
+    """Where HTTP is to be, whatever else is written there and without the secrets; raises `ConfigError`."""
+    http = source.data.get("http")
+    place = {key: http[key] for key in ("host", "port") if key in http} if isinstance(http, dict) else {}
+    try:
+        return Http.model_validate({**place, "token": "one that the service knows"})
+    except ValidationError as error:
+        problems = error.errors()
+        for problem in problems:
+            problem["loc"] = ("http", *problem["loc"])
+        raise ConfigError(explained(problems, source.places)) from None
 
 
 def _settled(config: Config, base: Path) -> Config:

@@ -134,13 +134,14 @@ def _config(place: Place, asked: str | None) -> Path:
 
 
 def _listen(file: Path) -> str:
-    """Where the configuration wants HTTP to be; without its secrets, which are for the service alone."""
+    """Where the configuration wants HTTP to be; without its secrets, which are for the service alone.
+
+    Raises `ConfigError`.
+    """
     from gateway import config_file
 
-    asked = config_file.read(file if file.exists() else None).data.get("http")
-    http = {"host": "127.0.0.1", "port": 8420} | (asked if isinstance(asked, dict) else {})
-    host, port = http["host"], http["port"]
-    return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
+    http = config_file.listening(config_file.read(file if file.exists() else None))
+    return f"[{http.host}]:{http.port}" if ":" in http.host else f"{http.host}:{http.port}"
 
 
 def _allowed(place: Place, dry_run: bool) -> None:

@@ -148,6 +148,32 @@ def test_print_shows_every_file(asked: Path, tmp_path: Path, capsys: pytest.Capt
         assert (shipped / name).read_text(encoding="utf-8") in shown
 
 
+@pytest.mark.parametrize(
+    ("place", "socket"),
+    [
+        ("host: 0.0.0.0", "0.0.0.0:8420"),
+        ("{host: '::1', port: 81}", "[::1]:81"),
+        ("port: '82'", "127.0.0.1:82"),
+    ],
+)
+def test_print_shows_where_the_configuration_listens(
+    asked: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str, socket: str
+) -> None:
+    (tmp_path / "mine.yaml").write_text(f"http:\n  {place}\n")
+    assert main(["--config", str(tmp_path / "mine.yaml"), "service", "print", "--user"]) == 0
+    assert f"ListenStream={socket}\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("wrong", ["host: null", "host: [1]", "port: abc", "port: null", "port: 70000"])
+def test_no_unit_listens_where_nothing_can(
+    asked: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], wrong: str
+) -> None:
+    (tmp_path / "mine.yaml").write_text(f"http:\n  {wrong}\n")
+    assert main(["--config", str(tmp_path / "mine.yaml"), "service", "print", "--user"]) == os.EX_CONFIG
+    out, err = capsys.readouterr()
+    assert (out, err.startswith(f"lunar: {tmp_path}/mine.yaml:2: http.{wrong[:4]}: must be ")) == ("", True)
+
+
 def test_status_tells_what_is_missing(asked: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["service", "status", "--user"]) == 1
     assert "missing" in capsys.readouterr().out
