@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from gateway import __version__
+from gateway import __version__, streams
 from gateway.errors import GatewayError
 from gateway.verbs.sessions import arguments as sessions
 
@@ -18,6 +18,10 @@ class _Parser(argparse.ArgumentParser):
         self.print_usage(sys.stderr)
         print(f"{self.prog}: {message}", file=sys.stderr)
         raise SystemExit(os.EX_USAGE)
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        sys.stdout.flush()
+        super().exit(status, message)
 
 
 _COMMAND = "COMMAND"
@@ -255,24 +259,32 @@ def _restore(args: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code (sysexits)."""
+    streams.prepare()
     arguments = sys.argv[1:] if argv is None else argv
     if not arguments:
         parser().print_help(sys.stderr)
         return os.EX_USAGE
-    args = parser().parse_args(arguments)
     try:
+        args = parser().parse_args(arguments)
         code: int = args.run(args)
         sys.stdout.flush()
     except GatewayError as error:
-        for line in str(error).splitlines():
-            print(f"lunar: {line}", file=sys.stderr)
-        return error.exit_code
+        code = _failed(str(error), error.exit_code)
     except BrokenPipeError:
-        # Whoever read the output has enough; nothing may be flushed into the pipe at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        code = 0  # whoever read the output has enough
     except KeyboardInterrupt:
-        return 130
+        code = 130
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        code = _failed(error.strerror or str(error), os.EX_IOERR)  # the output, such as on a full disk
+    streams.settle()
+    return code
+
+
+def _failed(message: str, code: int) -> int:
+    for line in message.splitlines():
+        print(f"lunar: {line}", file=sys.stderr)
     return code
 
 

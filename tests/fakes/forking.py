@@ -100,6 +100,7 @@ class Nursery:
     def _become(self, request: Request, fds: list[int]) -> Request:
         for number, fd in enumerate(fds[:3]):
             os.dup2(fd, number)
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - for good; the other one was another's
         self._asked.detach()
         os.closerange(3, max(map(int, os.listdir("/proc/self/fd"))) + 1)
         os.environ.clear()
