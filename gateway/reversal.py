@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from channels.base import Receipt
 from channels.errors import Refused
+from channels.letters import shortened
 from channels.wire import MAX_TEXT
 from gateway.lane import Lane
 from gateway.rules import Again
@@ -32,8 +33,7 @@ async def undo(lane: Lane, id: str) -> str:
     running = not exchange.closed
     with _hidden(lane, exchange):
         await lane.record([System(name="undo", turn=exchange.turn, id=id)])
-    asked = " ".join(_question(exchange).split())
-    shown = asked if len(asked) <= _SHOWN else f"{asked[:_SHOWN]}…"
+    shown = shortened(" ".join(_question(exchange).split()), _SHOWN)
     answer = "the reply that was being written" if running else "what came of it"
     return f"Taken back: “{shown}” and {answer}. I no longer see it; the transcript keeps it."
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from channels.letters import shortened
+
 # C0 without tab and newline, DEL and C1: with them a reply could set the title, the clipboard or the colours.
 _CONTROLS = [*range(0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0)]
 # What turns the direction of writing round: it could make a question read as another one.
@@ -33,4 +35,4 @@ def printable_json(text: str) -> str:
 def first_line(text: str, longest: int) -> str:
     """The first line of the text; an ellipsis tells that it is cut, or that lines follow."""
     line, _, more = text.strip().partition("\n")
-    return line[: longest - 1] + "…" if len(line) > longest else line + "…" * bool(more)
+    return shortened(line, longest) if len(line) > longest else line + "…" * bool(more)

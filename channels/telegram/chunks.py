@@ -6,8 +6,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterator
 
-from wcwidth import grapheme_boundary_before
-
+from channels.letters import boundary
 from channels.telegram.formatted import MAX_UNITS, Formatted, Span, units, visible
 
 # Where a text may end, the best first: before a blank line, a line's end, after a sentence, a word.
@@ -25,7 +24,7 @@ def split(whole: Formatted) -> list[Formatted]:
 
 def opening(chunk: Formatted) -> Formatted:
     """What a bubble says before it is recorded: a beginning, never all of what it will say."""
-    half = _boundary(chunk.text, 0, len(chunk.text) // 2)
+    half = boundary(chunk.text, len(chunk.text) // 2)
     at = max((match.start() for match in _BREAKS[-1].finditer(chunk.text, 0, half)), default=half)
     begun = _trimmed(chunk, 0, at)
     if visible(begun.text) and begun.text + " …" != chunk.text:
@@ -63,8 +62,8 @@ def _cut(text: str, begin: int, unbroken: list[tuple[int, int]], starts: list[in
                     return at
         if (span := inside(furthest)) is not None and span > earliest:
             return span
-    boundary = _boundary(text, begin, furthest)
-    return boundary if boundary > begin and inside(boundary) is None else furthest
+    whole = boundary(text, furthest, begin)
+    return whole if whole > begin and inside(whole) is None else furthest
 
 
 def _reach(text: str, begin: int) -> int:
@@ -73,14 +72,6 @@ def _reach(text: str, begin: int) -> int:
     while (over := units(text[begin:end]) - MAX_UNITS) > 0:
         end -= (over + 1) // 2
     return end
-
-
-def _boundary(text: str, begin: int, at: int) -> int:
-    """The last place up to `at` that is not inside of what a person takes for one letter."""
-    if at >= len(text) or at <= begin:
-        return at
-    window = max(begin, at - 64)  # an emoji of a family has 7 code points, of a flag 14
-    return window + grapheme_boundary_before(text[window : at + 1], at + 1 - window)
 
 
 def _unbroken(whole: Formatted) -> list[tuple[int, int]]:

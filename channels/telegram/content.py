@@ -17,6 +17,7 @@ from telegram import (
     MessageOriginUser,
 )
 
+from channels.letters import shortened
 from channels.telegram.settings import TOP_SIZE
 
 MEDIA = "media/telegram"  # the folder under the data directory
@@ -104,8 +105,7 @@ def utf16_part(text: str, entity: MessageEntity) -> str:
 
 def one_line(text: str, longest: int = _NAME) -> str:
     """A name as it may stand inside our own line: no breaks, no brackets, not endless."""
-    clean = " ".join(text.split()).translate(str.maketrans("[]", "()"))
-    return clean if len(clean) <= longest else clean[: longest - 1] + "…"
+    return shortened(" ".join(text.split()).translate(str.maketrans("[]", "()")), longest)
 
 
 def sender(message: Message) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from channels.letters import shortened
 from gateway.agent.demo_facts import asked_for, facts_in, is_question, sentences, stated_in
 from gateway.agent.demo_texts import CAPABILITIES, DEMO_NOTICE, LONG_TEXT, MARKDOWN_SAMPLE
 from gateway.agent.demo_zones import zone_in
@@ -151,8 +152,7 @@ _SMALL_TALK = _table(
 
 
 def _fallback(asked: str) -> str:
-    quoted = " ".join(asked.split())
-    quoted = quoted if len(quoted) <= 80 else quoted[:79] + "…"
+    quoted = shortened(" ".join(asked.split()), 80)
     heard = f"You said: “{quoted}”" if quoted else "You sent no text"
     return f"{heard}. I can't think about that. {DEMO_NOTICE} Send `help` to see what I can do."
 
