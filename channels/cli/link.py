@@ -67,11 +67,8 @@ class Pace(NamedTuple):
 class Memory(Protocol):
     """Where a session's secret is kept."""
 
-    def read(self) -> str | None:
-        """The secret, if there is one."""
-
-    def write(self, secret: str) -> None:
-        """Keep it."""
+    def read(self) -> str:
+        """The secret; the first to ask makes it. Raises `CannotChat`."""
 
 
 class Link:
@@ -228,8 +225,6 @@ class Link:
 
     def _begin(self, welcome: wire.Welcome) -> None:
         """After a welcome: say again what nobody acknowledged, oldest first."""
-        if isinstance(welcome.session, str) and self._memory and welcome.session != self._memory.read():
-            self._memory.write(welcome.session)
         if welcome.reset is True:
             self._cursor = None
         self._known = self.up = True

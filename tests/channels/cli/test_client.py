@@ -108,10 +108,10 @@ async def test_answers_over_a_web_socket(tmp_path: Path) -> None:
     await gateway.start()
     process = await run(*command(gateway, tmp_path / "state", "hi"))
     peer = await gateway.accept()
-    assert (await peer.welcome(session="s" * 43)).session is None
+    secret = (await peer.welcome()).session
     await peer.answer("t1", (await peer.take()).id, "Hello")
     assert await ended(process) == (0, "Hello\n", "")
-    assert [path.read_text() for path in (tmp_path / "state").iterdir()] == ["s" * 43 + "\n"]
+    assert [path.read_text() for path in (tmp_path / "state").iterdir()] == [f"{secret}\n"]
     await gateway.stop()
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import grp
 import os
+import re
 import socket
 import stat
 import tempfile
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
@@ -20,11 +23,10 @@ from channels.cli.carrier import CannotChat, how_to_be_let_in, open_socket, open
 from channels.cli.link import Link, Lost, Pace, Received
 from channels.cli.secret import SecretFile
 from session import events
-from tests.fakes.gateway_stub import Peer, SocketGateway, WebGateway
+from tests.fakes.gateway_stub import SocketGateway, WebGateway
 
 QUICK = Pace(first=0.01, most=0.02)
 HELLO = wire.Hello(protocol=wire.PROTOCOL, session="local", token="t0ken")
-SECRET = "s" * 43
 
 
 class Ears:
@@ -341,40 +343,55 @@ async def test_keeps_the_secret_of_a_remote_session(tmp_path: Path) -> None:
     gateway = WebGateway()
     await gateway.start()
     file = SecretFile(tmp_path / "state", gateway.url, "local")
-
-    def link() -> Link:
-        return Link(partial(open_web, gateway.url), HELLO, memory=file, pace=QUICK)
-
-    async with listening(link()) as ears:
-        assert (await (await gateway.accept()).welcome(session=SECRET)).session is None
-        await ears.until(wire.Welcome)
+    said = []
+    for _ in range(2):
+        async with listening(Link(partial(open_web, gateway.url), HELLO, memory=file, pace=QUICK)):
+            said.append((await (await gateway.accept()).welcome()).session)
     (kept,) = (tmp_path / "state").iterdir()
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     assert stat.S_IMODE(kept.parent.stat().st_mode) == 0o700
-    async with listening(link()):
-        peer: Peer = await gateway.accept()
-        assert (await peer.welcome()).session == SECRET
+    assert said == [kept.read_text().strip()] * 2
     await gateway.stop()
 
 
 def test_each_gateway_and_name_has_its_own_secret(tmp_path: Path) -> None:
-    file = SecretFile(tmp_path, "ws://a/ws", "local")
-    file.write(SECRET)
-    assert file.read() == SECRET
-    assert SecretFile(tmp_path, "ws://a/ws", "work").read() is None
-    assert SecretFile(tmp_path, "ws://b/ws", "local").read() is None
-    file.write("n" * 43)
-    assert file.read() == "n" * 43
+    sessions = [("ws://a/ws", "local"), ("ws://a/ws", "work"), ("ws://b/ws", "local")]
+    made = [SecretFile(tmp_path, *session).read() for session in sessions]
+    assert len(set(made)) == 3
+    assert [SecretFile(tmp_path, *session).read() for session in sessions] == made
 
 
-def test_a_damaged_secret_is_none(tmp_path: Path) -> None:
+def test_all_who_begin_at_once_have_the_same_secret(tmp_path: Path) -> None:
+    for damaged in (False, True):
+        state = tmp_path / str(damaged)
+        if damaged:
+            SecretFile(state, "ws://a/ws", "local").read()
+            next(state.iterdir()).write_text("no secret")
+        go = Barrier(8)
+
+        def begin(_: int, state: Path = state, go: Barrier = go) -> str:
+            file = SecretFile(state, "ws://a/ws", "local")
+            go.wait()
+            return file.read()
+
+        with ThreadPoolExecutor(8) as pool:
+            assert len(set(pool.map(begin, range(8)))) == 1
+
+
+def test_a_damaged_secret_is_made_anew(tmp_path: Path) -> None:
     file = SecretFile(tmp_path, "ws://a/ws", "local")
-    file.write("x" * 42)
-    assert file.read() is None
+    secret = file.read()
+    (kept,) = tmp_path.iterdir()
+    kept.write_text("x" * 99)
+    kept.chmod(0o644)
+    assert file.read() != secret
+    assert file.read() == kept.read_text().strip()
+    assert re.fullmatch(r"[\w-]{43}", file.read())
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
 
 
 def test_a_secret_that_cannot_be_kept_is_told(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("a file where the folder should be")
     with pytest.raises(CannotChat, match="cannot be kept") as refused:
-        SecretFile(tmp_path / "state", "ws://a/ws", "local").write(SECRET)
+        SecretFile(tmp_path / "state", "ws://a/ws", "local").read()
     assert refused.value.exit_code == 73
