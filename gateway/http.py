@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 from aiohttp import web
@@ -18,6 +19,11 @@ _BACKLOG = 4096  # connections that wait, such as those of a restart; the kernel
 _IDLE = 130.0  # seconds to the next request, or to the first; reverse proxies keep a connection up to 120 s
 _UNREAD = 130.0  # seconds in which a client takes nothing of what it asked for
 _BODY = 30.0  # seconds for what comes with a request
+# Of every answer. What makes more of it than text, the page, has a policy of its own.
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+}
 _LAST_GUESTS = 0.25  # seconds for those who were let in just before a stop; whoever comes later waits outside
 
 # The secret that came along, and the body -> an HTTP status.
@@ -96,20 +102,29 @@ class HttpChannel:
         if not self._sockets:
             self.bind()
         logging.getLogger("aiohttp.server").addFilter(_is_about_us)
-        runner = web.AppRunner(
-            self._app(), access_log=None, handle_signals=False, shutdown_timeout=1.0, keepalive_timeout=_IDLE
-        )
+        loop = asyncio.get_running_loop()
+        doors: list[asyncio.Server] = []
+        runner = web.AppRunner(self._app(), handle_signals=False, shutdown_timeout=1.0)
         await runner.setup()
         try:
+            assert runner.server is not None
+            # A `SockSite` would serve with aiohttp's own `RequestHandler`.
+            client = partial(
+                _Client,
+                runner.server,
+                loop=loop,
+                keepalive_timeout=_IDLE,
+                access_log=None,  # type: ignore[arg-type]
+            )
             for listener in self._sockets:
                 # Each connection inherits it. The kernel waits for ever for one that lives and does not read.
                 listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(_UNREAD * 1000))
-                await web.SockSite(runner, listener, backlog=_BACKLOG).start()
+                doors.append(await loop.create_server(client, sock=listener, backlog=_BACKLOG))
             ready()
-            await asyncio.get_running_loop().create_future()
+            await loop.create_future()
         finally:
-            for site in list(runner.sites):
-                await site.stop()
+            for door in doors:
+                door.close()
             if self._inherited:
                 await asyncio.sleep(_LAST_GUESTS)
             await runner.cleanup()
@@ -119,6 +134,7 @@ class HttpChannel:
 
     def _app(self) -> web.Application:
         app = web.Application(middlewares=[_read])
+        app.on_response_prepare.append(_prepare)
         app.router.add_get("/healthz", self._live)
         app.router.add_get("/readyz", self._ready)
         if self._metrics is not None:
@@ -159,6 +175,34 @@ async def _read(request: web.Request, handler: Handler) -> web.StreamResponse:
         except web.RequestPayloadError:
             return web.Response(status=400, text="The body of this request is no HTTP.\n")
     return await handler(request)
+
+
+class _Client(web.RequestHandler):
+    """One connection. What is no HTTP is answered before there is a request that a route could take."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """What aiohttp answers to it, with our headers."""
+        answer = super().handle_error(request, status, exc, message)
+        _mark(answer)
+        return answer
+
+
+async def _prepare(request: web.Request, answer: web.StreamResponse) -> None:
+    _mark(answer)
+
+
+def _mark(answer: web.StreamResponse) -> None:
+    answer.headers["Server"] = "lunar"  # else aiohttp's version, and Python's
+    for name, value in _HEADERS.items():
+        answer.headers.setdefault(name, value)
 
 
 def _is_about_us(record: logging.LogRecord) -> bool:

@@ -104,6 +104,39 @@ async def test_what_is_no_http_is_refused_and_no_error_of_ours(caplog: pytest.Lo
     assert caplog.records == []
 
 
+async def test_every_answer_says_how_it_is_to_be_taken() -> None:
+    async def receive(secret: str | None, body: bytes) -> int:
+        raise RuntimeError(body.decode())
+
+    channel = HttpChannel("127.0.0.1", 0, Health(_Storing(), _Failing(), _Failing()))
+    channel.hook("/telegram/there", receive)
+    head = b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAccept: text/html\r\n"
+    large = b"Content-Length: 2000000\r\n\r\n" + bytes(2_000_000)
+    wanted = {
+        b"GET /healthz" + head + b"\r\n": 200,
+        b"GET /nothing" + head + b"\r\n": 404,
+        b"POST /telegram/other" + head + b"\r\n": 404,
+        b"POST /healthz" + head + b"\r\n": 405,
+        b"POST /telegram/there" + head + large: 413,
+        b"GET /healthz" + head + b"Expect: a miracle\r\n\r\n": 417,
+        b"POST /telegram/there" + head + b"\r\n": 500,
+        b"GET / HTTP/1[1\r\n\r\n": 400,
+        b"GET / HTTP/1.1\r\na b\r\n\r\n": 400,
+        b"GET /" + b"x" * 9000 + head + b"\r\n": 400,
+    }
+    async with serving(channel) as port:
+        for request, status in wanted.items():
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(request)
+            answer = (await reader.readuntil(b"\r\n\r\n")).decode()
+            writer.close()
+            await asyncio.wait({asyncio.create_task(writer.wait_closed())})
+            assert answer.split()[1] == str(status), request[:40]
+            assert "\r\nContent-Security-Policy: default-src 'none'; frame-ancestors 'none'\r\n" in answer
+            assert "\r\nX-Content-Type-Options: nosniff\r\n" in answer
+            assert [line for line in answer.split("\r\n") if line.startswith("Server:")] == ["Server: lunar"]
+
+
 # -- who says nothing ------------------------------------------------------------------------------
 
 

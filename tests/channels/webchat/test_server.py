@@ -127,6 +127,12 @@ class TestWhoMayAsk:
             ):
                 async with http.get(url + missing.lstrip("/")) as answer:
                     assert answer.status == 404
+            for body, status in (("{}", 400), ('{"session": "mine"}', 401)):
+                async with http.delete(f"{url}api/session", data=body) as answer:
+                    assert answer.status == status
+                    assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
+                    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+                    assert answer.headers["Server"] == "lunar"
 
     async def test_everything_the_page_loads_is_small(self, daemons):
         daemon = await daemons().start()
