@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from wcwidth import grapheme_boundary_before
-
 _LONGEST = 64  # code points looked at: an emoji of a family has 7, a flag 14
 
 
@@ -11,6 +9,8 @@ def boundary(text: str, at: int, begin: int = 0) -> int:
     """The last place up to `at`, from `begin` on, that is not inside of a letter."""
     if at >= len(text) or at <= begin:
         return at
+    from wcwidth import grapheme_boundary_before  # its tables take 30 ms, and most texts are short
+
     window = max(begin, at - _LONGEST)
     return window + grapheme_boundary_before(text[window : at + 1], at + 1 - window)
 
