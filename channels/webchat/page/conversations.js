@@ -70,10 +70,16 @@ export function forget(key) {
 	drop(CHAT + key);
 }
 
+/** At most 60 letters, none of them (a flag, a family) cut in two. */
+function beginning(text) {
+	const letters = [...new Intl.Segmenter().segment(text.slice(0, 1_000))];
+	return letters.slice(0, 60).map(({ segment }) => segment).join("");
+}
+
 /** Something was said; the first message becomes the title. @returns {Conversation} as it is now */
 export function touch(conversation, text) {
 	const now = { ...(find(conversation.key) ?? conversation), at: Date.now() };
-	now.title ||= text.replace(/[#*`>\s]+/g, " ").trim().slice(0, 60) || text.trim();
+	now.title ||= beginning(text.replace(/[#*`>\s]+/g, " ").trim()) || text.trim();
 	save(now);
 	return now;
 }

@@ -25,6 +25,14 @@ async def keep_waiting(page, text):
     )
 
 
+async def test_a_title_ends_with_a_whole_letter(daemons, visits):
+    daemon = await daemons().start()
+    page = await (await visits(daemon.port)).page()
+    family = "\U0001f468\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466"
+    await say(page, "a" + family * 70)
+    await until(page, f"document.getElementById('title').textContent === 'a' + '{family}'.repeat(59)")
+
+
 FOCUSED = "document.activeElement.id || document.activeElement.className"
 
 
