@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import shlex
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from gateway.errors import CannotCreate, GatewayError, NotPermitted, NotRunning
+from gateway.errors import CannotCreate, ConfigError, GatewayError, NotPermitted, NotRunning
 from gateway.verbs import units
 from gateway.verbs.units import FAILED, SERVICE, SOCKET, Place
 
@@ -141,7 +142,12 @@ def _listen(file: Path) -> str:
     from gateway import config_file
 
     http = config_file.listening(config_file.read(file if file.exists() else None))
-    return f"[{http.host}]:{http.port}" if ":" in http.host else f"{http.host}:{http.port}"
+    try:  # systemd knows no names; the same address as without it
+        found = socket.getaddrinfo(http.host, http.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        raise ConfigError([f"{file}: http.host: no address for {http.host!r} ({error})"]) from error
+    host = str(found[0][4][0])
+    return f"[{host}]:{http.port}" if ":" in host else f"{host}:{http.port}"
 
 
 def _allowed(place: Place, dry_run: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -172,6 +173,23 @@ def test_no_unit_listens_where_nothing_can(
     assert main(["--config", str(tmp_path / "mine.yaml"), "service", "print", "--user"]) == os.EX_CONFIG
     out, err = capsys.readouterr()
     assert (out, err.startswith(f"lunar: {tmp_path}/mine.yaml:2: http.{wrong[:4]}: must be ")) == ("", True)
+
+
+def test_a_unit_listens_at_an_address_for_systemd_takes_no_names(
+    asked: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.yaml").write_text("http:\n  host: localhost\n")
+    assert main(["--config", str(tmp_path / "mine.yaml"), "service", "print", "--user"]) == 0
+    assert re.search(r"^ListenStream=(127\.0\.0\.1|\[::1\]):8420$", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_no_unit_listens_at_a_name_that_nobody_knows(
+    asked: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.yaml").write_text("http:\n  host: nowhere.invalid\n")
+    assert main(["--config", str(tmp_path / "mine.yaml"), "service", "print", "--user"]) == os.EX_CONFIG
+    out, err = capsys.readouterr()
+    assert (out, "http.host: no address for 'nowhere.invalid'" in err) == ("", True)
 
 
 def test_status_tells_what_is_missing(asked: Path, capsys: pytest.CaptureFixture[str]) -> None:
