@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import structlog
 
@@ -119,8 +119,7 @@ class Functions:
             sys.executable, "-m", "gateway.agent.tool_process", str(os.getpid()),
             env=self._environment, start_new_session=True,
         )  # fmt: skip
-        stdin = transport.get_pipe_transport(0)
-        assert isinstance(stdin, asyncio.WriteTransport)
+        stdin = cast("asyncio.WriteTransport", transport.get_pipe_transport(0))  # uvloop's does not say so
         try:
             stdin.write(json.dumps(request).encode())
             stdin.close()

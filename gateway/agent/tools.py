@@ -154,7 +154,7 @@ async def _run(tool: Tool, given: tuple[Scope, ...], args: dict[str, Any]) -> Ou
         log.warning("a tool failed", tool=tool.name, why=redaction.known.beginning(str(error), 500))
         return Outcome(False, capped(f"{tool.name} failed: {error}"))
     except asyncio.CancelledError:
-        if (task := asyncio.current_task()) is not None and task.cancelling():
+        if _stopped():
             raise
         # Raised by the tool's own library: nobody stopped the turn.
         return Outcome(False, f"{tool.name} was cancelled.")
@@ -164,6 +164,12 @@ async def _run(tool: Tool, given: tuple[Scope, ...], args: dict[str, Any]) -> Ou
         log.warning("a tool failed", tool=tool.name, exc_info=True)
         return Outcome(False, f"{tool.name} failed: {type(error).__name__}.")
     return Outcome(True, capped(text))
+
+
+def _stopped() -> bool:
+    """Whether the turn was cancelled. (A frame that held its own task would make a cycle with the error.)"""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def capped(text: str) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from gateway.agent.environment import scrubbed
 from gateway.agent.functions import Functions
@@ -272,15 +273,30 @@ async def test_what_the_configuration_says_of_a_function_holds(build: Build, sou
     assert (box.repeatable("add"), box.repeatable("nothing"), box.repeatable("other")) == (True, False, False)
 
 
-async def test_a_call_leaves_nothing_to_the_garbage_collector(build: Build, tmp_path: Path) -> None:
-    box = build("add", "busy")
-    await box.ready(SESSION)
-    with garbage() as left:
-        for _ in range(3):
-            assert (await box.call("add", {"a": 1}, SCOPE)).text == "3"
-        told = tmp_path / "pids"
-        stopped = asyncio.create_task(box.call("busy", {"path": str(told)}, SCOPE))
-        await until(told.exists)
-        stopped.cancel()
-        await asyncio.wait({stopped})
-    assert left.of("asyncio", "gateway", "subprocess") == set()
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_call_leaves_nothing_to_the_garbage_collector(
+    source: Path, tmp_path: Path, loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    """Also on the loop that the gateway runs on."""
+    told = tmp_path / "pids"
+
+    async def calls() -> set[str]:
+        all_ = {name: Function(call=f"{source}:{name}") for name in ("add", "busy")}
+        functions = Functions(all_, scrubbed(os.environ), {})
+        functions.start()
+        await functions.ready(SESSION)
+        box = Toolbox((), [functions])
+        with garbage() as left:
+            for _ in range(3):
+                assert (await box.call("add", {"a": 1}, SCOPE)).text == "3"
+            stopped = asyncio.create_task(box.call("busy", {"path": str(told)}, SCOPE))
+            await until(told.exists)
+            stopped.cancel()
+            await asyncio.wait({stopped})
+            del stopped
+            await asyncio.sleep(0.1)  # a loop tells of the end of a pipe when it has its time
+        await functions.stop()
+        return left.of("asyncio", "gateway", "subprocess", "uvloop")
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        assert runner.run(calls()) == set()
