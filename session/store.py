@@ -28,6 +28,7 @@ from session.protocols import Following
 from session.transcript import Transcript
 
 T = TypeVar("T")
+_TAILS = 4  # read at a time: until one is put together, its lines take more memory than what is made of them
 
 
 class Store:
@@ -52,6 +53,7 @@ class Store:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._pool = Pool(threads, "store")
         self._files = OpenFiles(self._sessions, self._pool, max_open)
+        self._tails = asyncio.Semaphore(_TAILS)
 
     # -- life ------------------------------------------------------------------------------------
 
@@ -224,7 +226,8 @@ class Store:
                     break
             return found[::-1]
 
-        return await self._read(session, read, [])
+        async with self._tails:
+            return await self._read(session, read, [])
 
     async def after(
         self, session: SessionId, cursor: str | None, limit: int, until: str | None = None

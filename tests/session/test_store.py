@@ -6,15 +6,20 @@ import asyncio
 import errno
 import os
 import shutil
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from session.errors import BadCursor, StoreLocked
-from session.events import System
+from session.events import Record, System
 from session.ids import SessionId
 from session.listing import Entry, entries
 from session.store import Store
+from session.transcript import Transcript
 from tests.session.disk import Disk
 from tests.session.stores import (
     HERE,
@@ -120,6 +125,33 @@ async def test_many_sessions_at_once(opened: Store) -> None:
     for of in sessions:
         assert await everything(opened, of) == [user(f"{of} {turn}") for turn in range(5)]
     assert {entry.session for entry in await opened.listing()} == set(sessions)
+
+
+async def test_few_conversations_are_read_at_a_time(
+    tmp_path: Path, quick_disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a fault of the disk all are read again: at once that took as much memory as they have."""
+    backwards, reading, most = Transcript.backwards, 0, 0
+    lock = threading.Lock()
+
+    def counted(self: Transcript, **options: Any) -> Iterator[Record]:
+        nonlocal reading, most
+        with lock:
+            reading += 1
+            most = max(most, reading)
+        time.sleep(0.01)
+        yield from backwards(self, **options)
+        with lock:
+            reading -= 1
+
+    monkeypatch.setattr(Transcript, "backwards", counted)
+    opened = Store(tmp_path)
+    opened.start()
+    await asyncio.gather(*(opened.append(session(number), [user("m")]) for number in range(30)))
+    found = await asyncio.gather(*(opened.recent(session(n), lambda record: False) for n in range(30)))
+    await opened.close()
+    assert [said(records)[0].id for records in found] == ["m"] * 30
+    assert most == 4
 
 
 async def test_a_caller_that_goes_away_changes_nothing(opened: Store, disk: Disk) -> None:
