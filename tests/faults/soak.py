@@ -32,7 +32,7 @@ MINUTE = 60.0  # from fault to fault
 LASTING = 2100.0  # seconds: a life that is shorter tells nothing of a slope
 # Seconds until every conversation has the 256 messages that are read again after a fault, the peak of memory.
 WARMING = 1500.0
-KILL_AGE = 4000.0  # a life is let live so long
+KILL_AGE = 4000.0  # a life is let live so long: a slope needs one that lasts
 LEAK = {
     "rss": 24.0,
     "pss": 24.0,
@@ -124,7 +124,7 @@ class Soak:
         over = began + self.plan.seconds - every
         while time.monotonic() < over:
             await asyncio.sleep(every * dice.uniform(0.4, 0.6))
-            old = time.monotonic() - self._born > self.plan.at_most(KILL_AGE, 0.5)
+            old = time.monotonic() - self._born > self.plan.at_most(KILL_AGE, 0.9)
             if old and dice.random() < 0.4:
                 what = await self._kill()
             else:
