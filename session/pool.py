@@ -21,6 +21,17 @@ class _Outcome(NamedTuple):
     error: BaseException | None
 
 
+def bare(error: OSError) -> OSError:
+    """The same without the frames that it came through: they hold whoever is told of it, a cycle each.
+
+    A full disk refuses a hundred appends in a second, for minutes; what it says tells enough.
+    """
+    part: BaseException | None = error
+    while part is not None:
+        part.__traceback__, part = None, part.__context__
+    return error
+
+
 class Pool:
     """So many threads. To hand one some work and to get its result costs more than to write a line."""
 
@@ -60,6 +71,8 @@ class Pool:
         for do, done in some:
             try:
                 outcomes.append(_Outcome(done, do(), None))
+            except OSError as error:
+                outcomes.append(_Outcome(done, None, bare(error)))
             except BaseException as error:  # whoever waits for it raises it
                 outcomes.append(_Outcome(done, None, error))
         loop.call_soon_threadsafe(self._ended, outcomes, loop)

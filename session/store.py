@@ -23,7 +23,7 @@ from session.hints import OpenLog
 from session.ids import SessionId
 from session.listing import Entry, entries, id_of, remove
 from session.lock import DirectoryLock
-from session.pool import Pool
+from session.pool import Pool, bare
 from session.protocols import Following
 from session.transcript import Transcript
 
@@ -151,11 +151,11 @@ class Store:
             for item in items:  # the others have nothing to do with it
                 await self._store(name, session, [item])
         except OSError as error:
-            failed = error
+            told = error
             if not isinstance(error, StorageError):
-                failed = StorageError(error.errno, error.strerror or str(error))
-            self.fault = str(failed)
-            refuse(items, failed)
+                told = StorageError(error.errno, error.strerror or str(error))
+            self.fault = str(told)
+            refuse(items, bare(told))
         except Exception as error:  # a defect of ours: whoever asked must hear of it and not wait
             refuse(items, error)
         else:

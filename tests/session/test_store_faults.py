@@ -17,6 +17,7 @@ from session.events import ToolCall
 from session.listing import id_of
 from session.store import Store
 from session.transcript import Transcript
+from tests.fakes.garbage import garbage
 from tests.session.disk import Disk
 from tests.session.stores import (
     HERE,
@@ -250,3 +251,14 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+async def test_a_failed_append_leaves_nothing_to_the_garbage_collector(opened: Store, disk: Disk) -> None:
+    """A full disk refuses a hundred in a second, for minutes."""
+    await opened.append(HERE, [user("m0")])
+    disk.fail("write", errno.ENOSPC, times=10)
+    with garbage() as left:
+        for number in range(3):
+            with pytest.raises(StorageError):
+                await opened.append(HERE, [note(f"n{number}")])
+    assert left.of("asyncio", "builtins", "concurrent", "session") == set()
