@@ -1,0 +1,96 @@
+"""MCP servers that say too much, or nothing any more: what they hold of the gateway has an end."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from gateway.agent import mcp_connection, mcp_server
+from gateway.agent.mcp_server import McpServer
+from gateway.config import McpServer as Settings
+from tests.fakes.processes import until
+
+
+class Server:
+    """A server over HTTP of which each method's answer is chosen by the test."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.said: list[str] = []  # methods, and "DELETE"
+        self.answers: dict[str, Any] = {
+            "tools/list": {"tools": [{"name": "one", "inputSchema": {"type": "object"}}]}
+        }
+        self.silent = False  # whether it takes what it is asked, and answers nothing
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        message = await request.json() if request.method == "POST" else {"method": request.method}
+        self.said.append(message["method"])
+        if self.silent or request.method == "GET":
+            await asyncio.Event().wait()
+        if message["method"] == "initialize":
+            version = message["params"]["protocolVersion"]
+            about = {"capabilities": {"tools": {}}, "serverInfo": {"name": "x", "version": "1"}}
+            return _answer(message, {"protocolVersion": version, **about})
+        if "id" not in message:
+            return web.Response(status=202)
+        if (answer := self.answers.get(message["method"])) is None:
+            return web.json_response(
+                {"jsonrpc": "2.0", "id": message["id"], "error": {"code": -32601, "message": "no"}}
+            )
+        return await answer(request) if callable(answer) else _answer(message, answer)
+
+
+def _answer(message: dict[str, Any], result: dict[str, Any]) -> web.Response:
+    answer = {"jsonrpc": "2.0", "id": message["id"], "result": result}
+    return web.json_response(answer, headers={"mcp-session-id": "s1"})
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    server = Server()
+    app = web.Application()
+    app.router.add_route("*", "/mcp", server.handle)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    server.url = f"http://127.0.0.1:{runner.addresses[0][1]}/mcp"
+    yield server
+    await runner.cleanup()
+
+
+Start = Callable[..., McpServer]
+
+
+@pytest.fixture
+async def start() -> AsyncIterator[Start]:
+    running: list[McpServer] = []
+
+    def begin(**settings: Any) -> McpServer:
+        one = McpServer("far", Settings(**settings), dict(os.environ), {}, lambda _: asyncio.sleep(0.01))
+        running.append(one)
+        one.start()
+        return one
+
+    yield begin
+    await asyncio.gather(*(one.stop() for one in running))
+
+
+async def test_a_server_that_fell_silent_is_let_go_of_and_comes_back(
+    server: Server, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mcp_server, "_LOOK_AGAIN", 0.05)
+    monkeypatch.setattr(mcp_server, "_ANSWERING", 0.05)
+    monkeypatch.setattr(mcp_connection, "_GOODBYE", 0.05)
+    far = start(url=server.url)
+    await until(lambda: far.state == "1 tools")
+    server.silent = True
+    await until(lambda: far.state == "it does not answer in time")
+    assert "DELETE" in server.said  # it was told
+    assert far.tools() == []
+    server.silent = False
+    monkeypatch.setattr(mcp_server, "_ANSWERING", 10.0)
+    await until(lambda: far.state == "1 tools")
