@@ -37,6 +37,7 @@ _CONNECTING = (
     30.0  # seconds for a connection and a request to be taken; answers may take as long as a call may
 )
 _GOODBYE = 2.0  # seconds for a server to take note that nobody asks it any more
+_LONGEST_ANSWER = 16 << 20  # bytes; of a stream, the library limits each event
 _LONGEST_LINE = 64 * 1024
 _SHOWN = 1000  # characters of a line
 _WIDE = {"COLUMNS": "10000"}  # a log that is wrapped as for a terminal may hold a key in two lines
@@ -165,6 +166,7 @@ def _tell(name: str, line: bytes) -> None:
 @asynccontextmanager
 async def _reached(settings: McpServer) -> AsyncIterator[Any]:
     headers = {key: value.get_secret_value() for key, value in settings.headers.items() if value}
+    headers["Accept-Encoding"] = "identity"  # the length of what comes is what it takes
     timeout = httpx2.Timeout(_CONNECTING, read=None)  # of calls, `Tool.timeout` is the limit
     assert settings.url
     async with (
@@ -175,16 +177,39 @@ async def _reached(settings: McpServer) -> AsyncIterator[Any]:
 
 
 class _Http(httpx2.AsyncClient):
-    """A client that waits for the answer to a goodbye no longer than it has to, and reads none of it."""
+    """A client that reads no endless answer, and waits for none to a goodbye."""
 
     async def send(self, request: httpx2.Request, **how: Any) -> httpx2.Response:
-        """As the library's own, but for `DELETE`, by which a session is ended."""
+        """As the library's own; `DELETE` is by which a session is ended."""
         if request.method != "DELETE":
-            return await super().send(request, **how)
+            return _bounded(await super().send(request, **how))
         async with asyncio.timeout(_GOODBYE):
             response = await super().send(request, **how)
         await response.aclose()
         return response
+
+
+def _bounded(response: httpx2.Response) -> httpx2.Response:
+    if not response.headers.get("content-type", "").lower().startswith("text/event-stream"):
+        response.headers.pop("content-encoding", None)  # nobody asked for it
+        assert isinstance(response.stream, httpx2.AsyncByteStream)
+        response.stream = _Bounded(response.stream)
+    return response
+
+
+class _Bounded(httpx2.AsyncByteStream):
+    def __init__(self, stream: httpx2.AsyncByteStream) -> None:
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        left = _LONGEST_ANSWER
+        async for block in self._stream:
+            if (left := left - len(block)) < 0:
+                raise httpx2.StreamError(f"more than {_LONGEST_ANSWER} bytes")
+            yield block
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
 
 
 @asynccontextmanager

@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from aiohttp import web
 
 from gateway.agent import mcp_connection, mcp_server
 from gateway.agent.mcp_server import McpServer
+from gateway.agent.tools import ToolFailed
 from gateway.config import McpServer as Settings
 from tests.fakes.processes import until
 
@@ -94,3 +96,25 @@ async def test_a_server_that_fell_silent_is_let_go_of_and_comes_back(
     server.silent = False
     monkeypatch.setattr(mcp_server, "_ANSWERING", 10.0)
     await until(lambda: far.state == "1 tools")
+
+
+@pytest.mark.parametrize("encoding", ["identity", "gzip"])
+async def test_an_answer_without_end_is_read_no_further_than_its_limit(
+    server: Server, start: Start, monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    monkeypatch.setattr(mcp_connection, "_LONGEST_ANSWER", 1 << 20)
+    far = start(url=server.url)
+    await until(lambda: far.state == "1 tools")
+    server.answers["tools/call"] = partial(_endless, encoding)
+    with pytest.raises(ToolFailed, match="more than 1048576 bytes"):
+        await far.tools()[0].run()
+    server.answers["tools/call"] = {"content": [{"type": "text", "text": "well"}]}
+    assert await far.tools()[0].run() == "well"
+
+
+async def _endless(encoding: str, request: web.Request) -> web.StreamResponse:
+    answer = web.StreamResponse(headers={"Content-Type": "application/json", "Content-Encoding": encoding})
+    await answer.prepare(request)
+    block = bytes(64 * 1024)
+    while True:
+        await answer.write(block)
