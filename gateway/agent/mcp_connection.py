@@ -17,7 +17,9 @@ from typing import IO, Any, NamedTuple, Protocol
 import httpx2
 import mcp_types as types
 import structlog
+from anyio.streams.text import TextReceiveStream
 from mcp import Client, StdioServerParameters
+from mcp.client import stdio
 from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
@@ -37,10 +39,27 @@ _CONNECTING = (
     30.0  # seconds for a connection and a request to be taken; answers may take as long as a call may
 )
 _GOODBYE = 2.0  # seconds for a server to take note that nobody asks it any more
-_LONGEST_ANSWER = 16 << 20  # bytes; of a stream, the library limits each event
+_LONGEST_ANSWER = 16 << 20  # bytes, of a program characters; of a stream, the library limits each event
 _LONGEST_LINE = 64 * 1024
 _SHOWN = 1000  # characters of a line
 _WIDE = {"COLUMNS": "10000"}  # a log that is wrapped as for a terminal may hold a key in two lines
+
+
+class _Said(TextReceiveStream):
+    """What a program says. The library would hold a line without end, and go through it again and again."""
+
+    _line = 0  # characters of a line whose end did not come yet
+
+    async def receive(self) -> str:
+        text = await super().receive()
+        _, newline, rest = text.rpartition("\n")
+        self._line = len(rest) if newline else self._line + len(text)
+        if self._line > _LONGEST_ANSWER:
+            await self.aclose()  # which ends the connection, and with it the program
+        return text
+
+
+vars(stdio)["TextReceiveStream"] = _Said  # there is no other way to give it a limit
 
 
 class Offered(NamedTuple):

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any
@@ -64,6 +65,35 @@ async def server() -> AsyncIterator[Server]:
     await runner.cleanup()
 
 
+# Greets and lists; what it does then is said by its first argument.
+_PROGRAM = """
+import json, sys, time
+
+def say(**what):
+    print(json.dumps({"jsonrpc": "2.0", **what}), flush=True)
+
+def line():
+    while True:
+        print("x" * 65536, end="", flush=True)
+
+for text in sys.stdin:
+    asked = json.loads(text)
+    if asked["method"] == "initialize":
+        about = {"capabilities": {"tools": {}}, "serverInfo": {"name": "x", "version": "1"}}
+        say(id=asked["id"], result={"protocolVersion": asked["params"]["protocolVersion"], **about})
+    elif asked["method"] == "tools/list":
+        say(id=asked["id"], result={"tools": [{"name": "one", "inputSchema": {"type": "object"}}]})
+    elif asked["method"] == "tools/call":
+        globals()[sys.argv[1]]()
+    elif "id" in asked:
+        say(id=asked["id"], error={"code": -32601, "message": "no"})
+"""
+
+
+def program(deed: str) -> tuple[str, ...]:
+    return (sys.executable, "-c", _PROGRAM, deed)
+
+
 Start = Callable[..., McpServer]
 
 
@@ -118,3 +148,12 @@ async def _endless(encoding: str, request: web.Request) -> web.StreamResponse:
     block = bytes(64 * 1024)
     while True:
         await answer.write(block)
+
+
+async def test_a_line_without_end_ends_the_connection(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mcp_connection, "_LONGEST_ANSWER", 1 << 20)
+    far = start(command=program("line"))
+    await until(lambda: far.state == "1 tools")
+    with pytest.raises(ToolFailed, match="cannot be reached just now"):
+        await far.tools()[0].run()
+    await until(lambda: far.state == "1 tools")  # it was started again
