@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import IO, Any, NamedTuple, Protocol
+from typing import IO, Any, NamedTuple, Protocol, Self
 
 import httpx2
 import mcp_types as types
@@ -40,6 +40,7 @@ _CONNECTING = (
 )
 _GOODBYE = 2.0  # seconds for a server to take note that nobody asks it any more
 _LONGEST_ANSWER = 16 << 20  # bytes, of a program characters; of a stream, the library limits each event
+_MOST_ASKED = 64  # requests of a server that wait for our answers; each is answered at once
 _LONGEST_LINE = 64 * 1024
 _SHOWN = 1000  # characters of a line
 _WIDE = {"COLUMNS": "10000"}  # a log that is wrapped as for a terminal may hold a key in two lines
@@ -235,35 +236,60 @@ class _Bounded(httpx2.AsyncByteStream):
 async def _watched(transport: Any, ended: Callable[[], None]) -> AsyncIterator[Any]:
     """The transport, and a word when its other end is gone: of an idle one the library says nothing."""
     async with transport as (read, write):
-        yield _Watched(read, ended), write
+        answers = _Answers(write)
+        yield _Watched(read, answers, ended), answers
 
 
-class _Watched:
-    """A read stream that tells when it ends; `mcp.shared._stream_protocols.ReadStream`."""
+class _Stream:
+    """One half of a transport; `mcp.shared._stream_protocols`."""
 
-    def __init__(self, stream: Any, ended: Callable[[], None]) -> None:
+    def __init__(self, stream: Any) -> None:
         self._stream = stream
-        self._ended = ended
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+    async def __aenter__(self) -> Self:
+        await self._stream.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc: Any) -> None:
+        await self._stream.__aexit__(*exc)
+
+
+class _Answers(_Stream):
+    """What is said to the server; `due` are the answers that it did not take yet."""
+
+    due = 0
+
+    async def send(self, message: Any) -> None:
+        await self._stream.send(message)
+        if isinstance(message.message, types.JSONRPCResponse | types.JSONRPCError):
+            self.due -= 1
+
+
+class _Watched(_Stream):
+    """What the server says; tells when that ends. Whoever asks on and takes no answer has ended, too."""
+
+    def __init__(self, stream: Any, answers: _Answers, ended: Callable[[], None]) -> None:
+        super().__init__(stream)
+        self._answers = answers
+        self._ended = ended
 
     def __aiter__(self) -> _Watched:
         return self
 
     async def __anext__(self) -> Any:
         try:
-            return await self._stream.__anext__()
+            message = await self._stream.__anext__()
+            if isinstance(getattr(message, "message", None), types.JSONRPCRequest):
+                self._answers.due += 1
+            if self._answers.due > _MOST_ASKED:
+                raise StopAsyncIteration
         except StopAsyncIteration:
             self._ended()
             raise
-
-    async def __aenter__(self) -> _Watched:
-        await self._stream.__aenter__()
-        return self
-
-    async def __aexit__(self, *exc: Any) -> None:
-        await self._stream.__aexit__(*exc)
+        return message
 
 
 def _text(part: object) -> str:

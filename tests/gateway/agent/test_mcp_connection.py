@@ -76,6 +76,11 @@ def line():
     while True:
         print("x" * 65536, end="", flush=True)
 
+def ask():
+    for number in range(10_000):
+        say(id=number, method="ping")
+    time.sleep(1000)
+
 for text in sys.stdin:
     asked = json.loads(text)
     if asked["method"] == "initialize":
@@ -157,3 +162,18 @@ async def test_a_line_without_end_ends_the_connection(start: Start, monkeypatch:
     with pytest.raises(ToolFailed, match="cannot be reached just now"):
         await far.tools()[0].run()
     await until(lambda: far.state == "1 tools")  # it was started again
+
+
+async def test_a_program_that_asks_and_asks_and_takes_no_answer_is_let_go_of(start: Start) -> None:
+    far = start(command=program("ask"))
+    await until(lambda: far.state == "1 tools")
+    before = len(asyncio.all_tasks())
+    call = asyncio.create_task(far.tools()[0].run())
+    most = 0
+    while not call.done():
+        await asyncio.sleep(0)
+        most = max(most, len(asyncio.all_tasks()))
+    with pytest.raises(ToolFailed, match="cannot be reached just now"):
+        await call
+    assert most < before + 200
+    await until(lambda: far.state == "1 tools")
