@@ -1,4 +1,4 @@
-"""What a server says instead of an answer: no more of it is read than tells why."""
+"""What a server says is read no further than is of use: of a refusal what tells why, of an answer so much."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import httpx2
 
+PLAIN = {"Accept-Encoding": "identity"}
 _MOST = 64 * 1024  # bytes
 
 
@@ -27,6 +28,32 @@ class _Beginning(httpx2.AsyncByteStream):
             left -= len(block)
             if left <= 0:
                 return
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+def bounded(response: httpx2.Response, most: int) -> None:
+    """Have its reader raise `StreamError` where it is longer than so many bytes.
+
+    It is to come as it is, for a little that is compressed may be much: ask with `PLAIN`.
+    """
+    response.headers.pop("content-encoding", None)
+    assert isinstance(response.stream, httpx2.AsyncByteStream)
+    response.stream = _Bounded(response.stream, most)
+
+
+class _Bounded(httpx2.AsyncByteStream):
+    def __init__(self, stream: httpx2.AsyncByteStream, most: int) -> None:
+        self._stream = stream
+        self._most = most
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        left = self._most
+        async for block in self._stream:
+            if (left := left - len(block)) < 0:
+                raise httpx2.StreamError(f"more than {self._most} bytes")
+            yield block
 
     async def aclose(self) -> None:
         await self._stream.aclose()

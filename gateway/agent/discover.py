@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import httpx2
 import openai
 
+from gateway.agent.brief import PLAIN, bounded
 from gateway.agent.endpoint import Endpoint, is_local
 
 # Where each serves by default, in the order of preference.
@@ -15,6 +16,7 @@ DEFAULTS = (
     "http://127.0.0.1:8080/v1",  # llama.cpp
     "http://127.0.0.1:1234/v1",  # LM Studio
 )
+_LONGEST = 8 << 20  # bytes of a list; those that sell hundreds of models need one of them
 _NOT_FOR_CHAT = re.compile(r"embed|rerank|whisper|\bbge-|\be5-|all-minilm|tts|moderation", re.IGNORECASE)
 
 
@@ -35,7 +37,13 @@ async def served_model(base_url: str, *, api_key: str | None = None, timeout: fl
     try:
         local = is_local(httpx2.URL(base_url).host)
         # On this machine nobody is in between: no proxy, and no certificates to be loaded.
-        http_client = httpx2.AsyncClient(trust_env=not local, timeout=timeout, verify=not local)
+        http_client = httpx2.AsyncClient(
+            trust_env=not local,
+            timeout=timeout,
+            verify=not local,
+            headers=PLAIN,
+            event_hooks={"response": [_keep_short]},
+        )
         # "none": a key of the environment is meant for somebody else.
         async with (
             openai.AsyncOpenAI(
@@ -47,6 +55,10 @@ async def served_model(base_url: str, *, api_key: str | None = None, timeout: fl
     except Exception:  # whatever listens there may answer anything; the client raises accordingly
         return None
     return _chat_model(getattr(page, "data", None))
+
+
+async def _keep_short(response: httpx2.Response) -> None:
+    bounded(response, _LONGEST)
 
 
 def _chat_model(listed: object) -> str | None:

@@ -26,6 +26,7 @@ from mcp.shared.exceptions import MCPError
 
 from gateway import __version__
 from gateway.agent import leash
+from gateway.agent.brief import PLAIN, bounded
 from gateway.agent.tools import ToolError, ToolFailed
 from gateway.config import McpServer
 from gateway.redaction import known
@@ -186,11 +187,10 @@ def _tell(name: str, line: bytes) -> None:
 @asynccontextmanager
 async def _reached(settings: McpServer) -> AsyncIterator[Any]:
     headers = {key: value.get_secret_value() for key, value in settings.headers.items() if value}
-    headers["Accept-Encoding"] = "identity"  # the length of what comes is what it takes
     timeout = httpx2.Timeout(_CONNECTING, read=None)  # of calls, `Tool.timeout` is the limit
     assert settings.url
     async with (
-        _Http(headers=headers, timeout=timeout) as http,
+        _Http(headers=headers | PLAIN, timeout=timeout) as http,
         streamable_http_client(settings.url, http_client=http) as streams,
     ):
         yield streams
@@ -202,34 +202,14 @@ class _Http(httpx2.AsyncClient):
     async def send(self, request: httpx2.Request, **how: Any) -> httpx2.Response:
         """As the library's own; `DELETE` is by which a session is ended."""
         if request.method != "DELETE":
-            return _bounded(await super().send(request, **how))
+            response = await super().send(request, **how)
+            if not response.headers.get("content-type", "").lower().startswith("text/event-stream"):
+                bounded(response, _LONGEST_ANSWER)
+            return response
         async with asyncio.timeout(_GOODBYE):
             response = await super().send(request, **how)
         await response.aclose()
         return response
-
-
-def _bounded(response: httpx2.Response) -> httpx2.Response:
-    if not response.headers.get("content-type", "").lower().startswith("text/event-stream"):
-        response.headers.pop("content-encoding", None)  # nobody asked for it
-        assert isinstance(response.stream, httpx2.AsyncByteStream)
-        response.stream = _Bounded(response.stream)
-    return response
-
-
-class _Bounded(httpx2.AsyncByteStream):
-    def __init__(self, stream: httpx2.AsyncByteStream) -> None:
-        self._stream = stream
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        left = _LONGEST_ANSWER
-        async for block in self._stream:
-            if (left := left - len(block)) < 0:
-                raise httpx2.StreamError(f"more than {_LONGEST_ANSWER} bytes")
-            yield block
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
 
 
 @asynccontextmanager

@@ -1,4 +1,5 @@
 import asyncio
+import gzip
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -66,6 +67,22 @@ async def test_only_a_proper_answer_counts(name: str) -> None:
 async def test_a_proper_answer() -> None:
     async with anything(http('{"object": "list", "data": [{"id": "llama3:8b"}]}')) as url:
         assert await discover([url]) == Endpoint(url, "llama3:8b")
+
+
+async def test_a_list_is_read_no_further_than_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = '{"data": [{"id": "llama3:8b"}]}'
+    monkeypatch.setattr("gateway.agent.discover._LONGEST", 1000)
+    async with anything(http(listed + " " * (1000 - len(listed)))) as url:
+        assert await served_model(url) == "llama3:8b"
+    async with anything(http(listed + " " * 1000)) as url:
+        assert await served_model(url) is None
+
+
+async def test_a_list_that_is_compressed_unasked_is_none() -> None:
+    much = gzip.compress(b'{"data": [{"id": "llama3:8b"}]}' + b" " * 1_000_000)
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(much)}\r\n\r\n"
+    async with anything(head.encode() + much) as url:
+        assert await served_model(url) is None
 
 
 async def test_silence_is_not_waited_for() -> None:
