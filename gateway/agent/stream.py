@@ -134,7 +134,7 @@ class Decoder:
     @property
     def written(self) -> int:
         """How many characters the model has produced so far, thoughts and tool calls included."""
-        return self._size + self._thinking.size + self._calls.size
+        return self._size + self._thinking.size + self._thinking.held + self._calls.size
 
     def finish(self, label: str) -> Finish:
         """How the reply ended; `label` stands in where the server did not name its model."""

@@ -31,6 +31,11 @@ class Thinking:
             self._inside, self._held = True, beginning[len(_OPEN) :]
         return self._after_thought()
 
+    @property
+    def held(self) -> int:
+        """How many characters wait for what follows them: white space at the beginning may be a lot."""
+        return len(self._held)
+
     def rest(self) -> str:
         """What was held back, once it is known that it is no mark."""
         held, self._held = self._held, ""

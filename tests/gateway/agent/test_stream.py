@@ -132,10 +132,11 @@ def test_a_line_without_end_is_bounded(prefix: bytes) -> None:
     "delta",
     [
         {"content": "x" * 100_000},
+        {"content": " " * 100_000},
         {"reasoning_content": "x" * 100_000},
         {"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f", "arguments": "x" * 100_000}}]},
     ],
-    ids=["text", "thoughts", "arguments"],
+    ids=["text", "white space", "thoughts", "arguments"],
 )
 def test_a_reply_without_end_is_bounded(delta: dict[str, Any]) -> None:
     decoder = Decoder(LIMIT)
