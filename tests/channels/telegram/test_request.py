@@ -1,9 +1,15 @@
-"""The HTTP client of the Bot API: what its answers leave behind."""
+"""The HTTP client of the Bot API: what its answers leave behind, and that they have an end."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 from telegram import Bot
-from telegram.error import TelegramError
+from telegram.error import NetworkError, TelegramError, TimedOut
 
+from channels.telegram import request
+from channels.telegram.request import Request
 from tests.fakes.garbage import garbage
 from tests.fakes.telegram_server import Refuse, TelegramServer
 
@@ -17,3 +23,44 @@ async def test_an_answer_that_was_read_waits_for_no_collector(server: TelegramSe
             await bot.send_message(7, "Hello")
     assert sent.text == "Hello"
     assert not left.of("httpx", "httpcore")
+
+
+@asynccontextmanager
+async def endless(block: bytes) -> AsyncIterator[str]:
+    """A server whose answers consist of this again and again."""
+
+    left = asyncio.Event()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n")
+            while True:
+                writer.write(block)
+                await writer.drain()
+                await asyncio.sleep(0.001)
+        except ConnectionError:
+            writer.transport.abort()
+            left.set()
+
+    async with await asyncio.start_server(talk, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        await left.wait()  # its one client has gone
+
+
+async def test_an_answer_that_comes_byte_by_byte_is_not_waited_for_without_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(request, "_LONGEST", 0.1)
+    async with endless(b" ") as url, Request(read_timeout=20) as client:
+        with pytest.raises(TimedOut):
+            await client.post(url)
+
+
+async def test_an_answer_without_end_is_read_no_further_than_its_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(request, "_LARGEST", 100_000)
+    async with endless(bytes(10_000)) as url, Request(read_timeout=20) as client:
+        with pytest.raises(NetworkError, match="more than 100000 bytes"):
+            await client.post(url)
