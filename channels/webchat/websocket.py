@@ -31,13 +31,14 @@ class WebSocket(asyncio.Protocol):
 
     __slots__ = (
         "_ahead",
+        "_binary",
         "_frames",
         "_full",
         "_gone",
+        "_half",
         "_heard",
         "_incoming",
         "_lost",
-        "_parts",
         "_protocol",
         "_room",
         "_transport",
@@ -48,7 +49,8 @@ class WebSocket(asyncio.Protocol):
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
         self._protocol = Protocol(Side.SERVER, max_size=_ON_THE_WIRE, logger=_log)
-        self._parts: list[Frame] = []  # of a message that is not whole yet
+        self._half = bytearray()  # of a message that is not whole yet, however many frames it came in
+        self._binary = False  # whether that is no text
         self._incoming: list[bytes | Refused] = []  # whole messages
         self._ahead = 0  # their bytes; where it is too many, nothing more is read
         self._frames = 0  # frames of whatever kind that came meanwhile; too many are a flood
@@ -173,22 +175,23 @@ class WebSocket(asyncio.Protocol):
             self._transport.abort()
             return
         self._transport.pause_reading()
-        self._parts.clear()
+        self._half.clear()
         self._incoming[:] = [Refused("rate_limited", _FLOOD)]
         self._wake()
 
     def _take(self, frame: Frame) -> None:
         if frame.opcode not in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
             return
-        self._parts.append(frame)
+        if frame.opcode is not Opcode.CONT:
+            self._binary = frame.opcode is Opcode.BINARY
+        self._half += frame.data
         if not frame.fin:
             return
-        binary = self._parts[0].opcode is Opcode.BINARY
-        message = b"".join(part.data for part in self._parts)
-        self._parts.clear()
+        message = bytes(self._half)
+        self._half.clear()
         self._ahead += len(message)
         too_large = len(message) > wire.MAX_CLIENT_FRAME
-        refused = Refused("frame_too_large" if too_large else "bad_utf8", _BINARY) if binary else None
+        refused = Refused("frame_too_large" if too_large else "bad_utf8", _BINARY) if self._binary else None
         self._incoming.append(refused or message)
 
     def _read_on(self) -> None:

@@ -1,6 +1,7 @@
 """One client's WebSocket: messages, pings, and how it ends, on real sockets."""
 
 import asyncio
+import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -11,7 +12,7 @@ from channels import wire
 from channels.errors import Refused
 from channels.webchat import websocket
 from channels.webchat.websocket import WebSocket
-from tests.faults.crowd import CLOSE, CONTINUATION, PING, TEXT, frame
+from tests.faults.crowd import CLOSE, CONTINUATION, PING, PONG, TEXT, frame
 
 BINARY = 2
 TIMEOUT = 15.0
@@ -201,7 +202,7 @@ async def test_a_flood_of_empty_frames_is_ended_before_it_costs_anything(flood: 
             await everything(client)
         assert refused.value.code == "rate_limited"
         assert client._frames < 2 * websocket._FRAMES + websocket._PIECE / 6
-        assert not client._parts
+        assert not client._half
         await client.close(1008)
 
 
@@ -237,6 +238,24 @@ async def test_many_frames_are_no_flood_where_they_are_taken_up_in_between() -> 
                 assert await peer.hears() == (10, b"")
             client.ping()
             assert await peer.hears() == (PING, b"")
+
+
+async def test_a_message_in_many_frames_takes_no_more_than_what_it_says() -> None:
+    async with connected() as (client, peer):
+        tracemalloc.start()
+        try:
+            peer.say(frame(TEXT, b"{", final=False))
+            for _ in range(20):
+                peer.say(frame(CONTINUATION, b"", final=False) * 900, frame(PING, b""))
+                assert await peer.hears() == (PONG, b"")
+                client.ping()  # as every twenty seconds
+                assert await peer.hears() == (PING, b"")
+            held, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert held < 500_000
+        peer.say(frame(CONTINUATION, b"}"))
+        assert await client.receive() == b"{}"
 
 
 async def test_who_pings_and_does_not_read_is_let_go_of(monkeypatch: pytest.MonkeyPatch) -> None:
