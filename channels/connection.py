@@ -18,6 +18,7 @@ from session.errors import BadCursor
 from session.ids import AgentId, Peer
 
 HELLO_SECONDS = 10.0
+_LAST_WORD = 1.0  # seconds for a client to take it
 _BAD_IN_A_ROW = 3
 _TEXT = TextView()  # it remembers nothing: one is enough for all
 
@@ -103,9 +104,10 @@ async def serve(carrier: Carrier, door: Door, house: House) -> None:
 
 async def _last_word(carrier: Carrier, refused: Refused) -> None:
     try:
-        await carrier.send([wire.encode(_error(refused))])
-    except ConnectionError:
-        return
+        async with asyncio.timeout(_LAST_WORD):
+            await carrier.send([wire.encode(_error(refused))])
+    except (TimeoutError, ConnectionError):
+        return  # whoever reads nothing does not learn why
 
 
 async def _greeting(carrier: Carrier) -> wire.Hello:

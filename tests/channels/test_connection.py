@@ -152,6 +152,17 @@ async def test_a_hello_is_waited_for_but_not_for_ever(folder: Path, monkeypatch:
         assert not task.done()
 
 
+async def test_a_last_word_that_is_not_taken_holds_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "_LAST_WORD", 0.01)
+    async with Gateway(folder) as gateway, served(gateway.house) as (pipe, task):
+        pipe.reads.clear()
+        pipe.say({"type": "message", "id": "m1", "text": "hello?"})
+        await _ended(task)
+        assert (pipe.closed, pipe.sent) == (1008, [])
+
+
 async def test_a_shutdown_says_goodbye(folder: Path) -> None:
     async with Gateway(folder) as gateway, served(gateway.house) as (pipe, task):
         pipe.say(HELLO)
