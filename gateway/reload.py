@@ -7,8 +7,11 @@ by `remarks` for as long as it lasts.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from contextlib import suppress
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 import structlog
 
@@ -58,6 +61,13 @@ RESTART = (
     "channels.telegram.group_context",
 )
 ABSENT = "(not there)"
+T = TypeVar("T")
+
+_READING = 8.0  # seconds; `lunar reload` waits for ten
+_SILENT = (
+    "the configuration cannot be read: its file, or one that it names, gives nothing; is it a pipe, or on a "
+    "disk that is away?"
+)
 
 
 class Change(NamedTuple):
@@ -97,12 +107,19 @@ class Reload:
         async with self._one_by_one:
             self._notifier.reloading()
             try:
-                return self._taken(await asyncio.to_thread(self._read))
+                return self._taken(await self._anew())
             except ConfigError as error:
                 self._refused(error.problems)
                 raise
             finally:
                 self._notifier.ready()
+
+    async def _anew(self) -> Loaded:
+        try:
+            async with asyncio.timeout(_READING):
+                return await _beside(self._read)
+        except TimeoutError:
+            raise ConfigError([_SILENT]) from None
 
     async def on_signal(self) -> None:
         """The same, for whoever waits for no answer."""
@@ -135,6 +152,23 @@ class Reload:
             log.info("configuration changed", **change._asdict())
         log.info("configuration read", changed=[change.key for change in changed], needs_restart=waiting)
         return Outcome(changed, waiting)
+
+
+async def _beside(work: Callable[[], T]) -> T:
+    """The outcome of work in a thread for which no stop waits: it may hang in a file for ever."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def do() -> None:
+        try:
+            settle = partial(done.set_result, work())
+        except Exception as error:
+            settle = partial(done.set_exception, error)
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(lambda: done.done() or settle())
+
+    threading.Thread(target=do, name="configuration", daemon=True).start()
+    return await done
 
 
 def joined(running: Config, read: Config) -> Config:

@@ -9,19 +9,23 @@ import pty
 import signal
 import socket
 import sys
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gateway import ask, config_file
+from gateway import ask, config_file, reload
 from gateway.agent.model import Model
 from gateway.agent.models import Models
 from gateway.config import Config
 from gateway.config import Model as ModelSettings
-from gateway.config_problem import written
-from gateway.reload import LIVE, RESTART, Change, differences, joined
+from gateway.config_file import Loaded
+from gateway.config_problem import NOWHERE, written
+from gateway.errors import ConfigError
+from gateway.reload import LIVE, RESTART, Change, Reload, differences, joined
+from gateway.systemd import Notifier
 from tests.conftest import model
 from tests.fakes.daemon import Daemon
 from tests.fakes.openai_server import CallTools, Hang, OpenAIServer, Say
@@ -291,6 +295,38 @@ async def test_a_file_that_is_gone_is_no_wish_for_the_defaults(running: Running)
     (running.folder / "config.yaml").unlink()
     refused = await running.hang_up()
     assert "cannot be read: No such file" in refused["problems"][0]
+
+
+async def test_a_file_that_says_nothing_is_not_waited_for_without_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reload, "_READING", 0.01)
+    silent = [True]
+    says = threading.Event()
+
+    def read() -> Loaded:
+        if silent.pop():
+            says.wait()
+        return Loaded(Config(), NOWHERE, {})
+
+    again = Reload(Config(), read, lambda config: None, Notifier({})).again
+    try:
+        with pytest.raises(ConfigError, match="gives nothing"):
+            await again()
+        silent.append(False)
+        monkeypatch.setattr(reload, "_READING", 20.0)
+        assert await again() == ([], [])
+    finally:
+        says.set()
+
+
+async def test_a_file_that_says_nothing_holds_no_stop_up(running: Running) -> None:
+    path = running.folder / "config.yaml"
+    path.unlink()
+    os.mkfifo(path)
+    running.signal(signal.SIGHUP)
+    await asyncio.to_thread(ask.control, running.socket, "status")  # the signal was heard before
+    assert await running.stop() == 0
 
 
 async def test_only_operators_may_ask_for_it(running: Running) -> None:
