@@ -28,6 +28,7 @@ from gateway import __version__
 from gateway.agent import leash
 from gateway.agent.brief import PLAIN, bounded
 from gateway.agent.tools import ToolError, ToolFailed
+from gateway.agent.undisturbed import undisturbed
 from gateway.config import McpServer
 from gateway.redaction import known
 
@@ -154,7 +155,7 @@ async def _started(name: str, settings: McpServer, environment: Mapping[str, str
     said = asyncio.create_task(_log(name, pipe))
     try:
         with os.fdopen(writing, "w") as errors:
-            async with stdio_client(server, errlog=errors) as streams:
+            async with undisturbed(stdio_client(server, errlog=errors)) as streams:
                 yield streams
     finally:
         said.cancel()

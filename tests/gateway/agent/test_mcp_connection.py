@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from mcp.client import stdio
 
 from gateway.agent import mcp_connection, mcp_server
 from gateway.agent.mcp_server import McpServer
 from gateway.agent.tools import ToolFailed
 from gateway.config import McpServer as Settings
-from tests.fakes.processes import until
+from tests.fakes.processes import below, until
 
 
 class Server:
@@ -67,7 +68,7 @@ async def server() -> AsyncIterator[Server]:
 
 # Greets and lists; what it does then is said by its first argument.
 _PROGRAM = """
-import json, sys, time
+import json, signal, sys, time
 
 def say(**what):
     print(json.dumps({"jsonrpc": "2.0", **what}), flush=True)
@@ -81,6 +82,10 @@ def ask():
         say(id=number, method="ping")
     time.sleep(1000)
 
+def stay():
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    say(id=asked["id"], result={"content": []})
+
 for text in sys.stdin:
     asked = json.loads(text)
     if asked["method"] == "initialize":
@@ -92,6 +97,7 @@ for text in sys.stdin:
         globals()[sys.argv[1]]()
     elif "id" in asked:
         say(id=asked["id"], error={"code": -32601, "message": "no"})
+time.sleep(1000)
 """
 
 
@@ -177,3 +183,18 @@ async def test_a_program_that_asks_and_asks_and_takes_no_answer_is_let_go_of(sta
         await call
     assert most < before + 200
     await until(lambda: far.state == "1 tools")
+
+
+async def test_a_program_that_will_not_go_is_ended_however_impatient_the_stop(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for limit in ("PROCESS_TERMINATION_TIMEOUT", "FORCE_KILL_TIMEOUT"):
+        monkeypatch.setattr(stdio, limit, 0.3)
+    monkeypatch.setattr(mcp_server, "_ENDING", 0.05)
+    far = start(command=program("stay"))
+    await until(lambda: far.state == "1 tools")
+    await far.tools()[0].run()
+    assert below(os.getpid())
+    async with asyncio.timeout(20):
+        await far.stop()
+    await until(lambda: not below(os.getpid()))
