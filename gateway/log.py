@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+import select
 import sys
 import threading
 from collections import deque
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TextIO
 
 import msgspec
 import structlog
@@ -30,6 +31,8 @@ _PICTURES = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t
 _PRIORITY = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 _KEPT = 20
+_PIECE = 1000  # characters at most that are written at once: so much a pipe takes that takes anything
+_PATIENCE = 1.0  # seconds for whoever reads the log to go on; once, until then
 _TROUBLE = {"warning", "error", "critical"}
 
 learn = known.learn  # of secrets that came with a configuration that was read again
@@ -90,6 +93,50 @@ def _harmless(logger: WrappedLogger, method: str, entry: EventDict) -> EventDict
     return entry
 
 
+class _Handler(logging.StreamHandler[TextIO]):
+    """Writes for as long as somebody reads.
+
+    A pager may stand still, and so may a terminal after Ctrl-S: then lines are left out, and the gateway goes
+    on, for it would wait in the middle of its event loop.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._left_out = 0
+        self._torn = False  # whether the last line has no end
+        self._poll: select.poll | None = None
+        try:
+            fd = stream.fileno()
+        except OSError:
+            return  # it is none of the system's
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLOUT)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write it, or as much of it as is taken."""
+        try:
+            text = f"{chr(10) * self._torn}{self.format(record)}{self.terminator}"
+            for at in range(0, len(text), _PIECE):
+                if not self._taken():
+                    self._left_out += 1
+                    self._torn = self._torn or at > 0
+                    return
+                self.stream.write(text[at : at + _PIECE])
+                self.flush()
+        except Exception:
+            self.handleError(record)
+            return
+        self._torn = False
+        if left_out := self._left_out:
+            self._left_out = 0
+            structlog.get_logger(__name__).warning("nobody read the log for a while", left_out=left_out)
+
+    def _taken(self) -> bool:
+        if self._poll is None:
+            return True
+        return bool(self._poll.poll(0 if self._left_out else _PATIENCE * 1000))
+
+
 def configure(secrets: Iterable[str] = (), *, level: int = logging.INFO, human: bool | None = None) -> None:
     """Send all logs, foreign ones included, to stderr. `human`: None looks whether stderr is a terminal."""
     learn(secrets)
@@ -110,7 +157,7 @@ def configure(secrets: Iterable[str] = (), *, level: int = logging.INFO, human: 
         foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *shared],
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *final],
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Handler(sys.stderr)
     handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers[:] = [handler]

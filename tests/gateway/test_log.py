@@ -252,3 +252,33 @@ def test_the_last_warnings_and_errors_are_remembered() -> None:
     assert remembered[-1]["event"] == "bound"
     assert remembered[-1]["session"] == "s"
     assert SECRET not in ran.stdout.decode()
+
+
+UNREAD = """
+import os, structlog
+from gateway import log
+ours, theirs = os.pipe()
+os.dup2(theirs, 2)
+log.configure(human=False)
+log._PATIENCE = 0.01
+logger = structlog.get_logger("ours")
+for number in range(100):
+    logger.info("line", number=number, more="x" * 5000)
+read = os.read(ours, 1 << 20)
+logger.info("last")
+read += os.read(ours, 1 << 20)
+os.write(1, read)
+"""
+
+
+def test_where_nobody_reads_lines_are_left_out_and_nobody_waits() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", UNREAD], cwd=ROOT, capture_output=True, timeout=60, check=True
+    )
+    *lines, torn, last, told = ran.stdout.decode().splitlines()
+    written = [json.loads(line)["number"] for line in lines]
+    assert written == list(range(len(written)))
+    assert 5 < len(written) < 20
+    assert torn.startswith('{"time"')
+    assert json.loads(last)["event"] == "last"
+    assert json.loads(told)["left_out"] == 100 - len(written)
