@@ -207,7 +207,8 @@ def _mark(answer: web.StreamResponse) -> None:
 
 def _is_about_us(record: logging.LogRecord) -> bool:
     # What is no HTTP comes to every port and is answered 400: it must not fill the log with tracebacks.
-    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+    theirs = (HttpProcessingError, web.RequestPayloadError)
+    return not (record.exc_info and isinstance(record.exc_info[1], theirs))
 
 
 def _answer(verdict: Verdict, notes: Mapping[str, str] | None = None) -> web.Response:

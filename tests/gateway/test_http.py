@@ -184,9 +184,10 @@ async def test_a_connection_whose_answers_nobody_reads_is_closed(monkeypatch: py
         (b"Content-Length: 9\r\n\r\n{", b"408"),
         (b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n", b"408"),
         (b"Transfer-Encoding: chunked\r\n\r\nno size\r\n", b"400"),
+        (b"Content-Encoding: gzip\r\nContent-Length: 9\r\n\r\nno gzip..", b"400"),
         (b"Content-Length: 9000000\r\n\r\n" + b"x" * 2_000_000, b"413"),
     ],
-    ids=["begun", "chunked", "no chunk", "too much"],
+    ids=["begun", "chunked", "no chunk", "no gzip", "too much"],
 )
 async def test_a_body_that_does_not_come(
     head: bytes, status: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
