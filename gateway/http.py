@@ -172,7 +172,7 @@ async def _read(request: web.Request, handler: Handler) -> web.StreamResponse:
                 await request.read()
         except TimeoutError:
             return web.Response(status=408, text="The body of this request did not come.\n")
-        except web.RequestPayloadError:
+        except (web.RequestPayloadError, ConnectionError):  # it is no HTTP, or the client is gone
             return web.Response(status=400, text="The body of this request is no HTTP.\n")
     return await handler(request)
 

@@ -205,3 +205,17 @@ async def test_a_body_that_does_not_come(
         assert (await asyncio.wait_for(reader.readline(), 20)).split()[1] == status
         writer.close()
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+async def test_a_client_that_goes_in_the_middle_of_its_body_is_no_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with serving(HttpChannel("127.0.0.1", 0, HEALTHY)) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(
+            b"POST /telegram/x HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n"
+        )
+        await reader.readline()  # it is being waited for
+        writer.transport.abort()
+        await get(port, "/healthz")
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
