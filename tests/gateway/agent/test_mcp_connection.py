@@ -191,10 +191,11 @@ async def test_a_program_that_will_not_go_is_ended_however_impatient_the_stop(
     for limit in ("PROCESS_TERMINATION_TIMEOUT", "FORCE_KILL_TIMEOUT"):
         monkeypatch.setattr(stdio, limit, 0.3)
     monkeypatch.setattr(mcp_server, "_ENDING", 0.05)
+    before = below(os.getpid()).keys()
     far = start(command=program("stay"))
     await until(lambda: far.state == "1 tools")
     await far.tools()[0].run()
-    assert below(os.getpid())
+    assert (ours := below(os.getpid()).keys() - before)
     async with asyncio.timeout(20):
         await far.stop()
-    await until(lambda: not below(os.getpid()))
+    await until(lambda: not ours & below(os.getpid()).keys())
