@@ -125,14 +125,15 @@ class TestTalking:
 
     async def test_messages_that_wait_are_marked_and_answered_together(self, daemons, openai, visits):
         daemon = await daemons(server=openai).start()
-        openai.script(Say("slow " * 40, size=5, delay=0.03))
+        openai.script(Stall(3, Say("It waits for the release.")))
         openai.reply = lambda body: Say(f"all of: {body['messages'][-1]['content']}")
         page = await (await visits(daemon.port)).page()
         await say(page, "one")
         await page.wait_for_selector(f"#live {REPLY}")
         await say(page, "two")
         await say(page, "three")
-        await page.wait_for_selector(f"#queue {MINE}[data-state=queued]")
+        await until(page, f"document.querySelectorAll('#queue {MINE}[data-state=queued]').length === 2")
+        openai.release.set()
         await answered(page, 2)
         assert (await text_of(page, REPLY))[-1] == "all of: two three"
         assert await text_of(page, MINE) == ["one", "two", "three"]

@@ -195,7 +195,8 @@ async def test_a_program_that_will_not_go_is_ended_however_impatient_the_stop(
     far = start(command=program("stay"))
     await until(lambda: far.state == "1 tools")
     await far.tools()[0].run()
-    assert (ours := below(os.getpid()).keys() - before)
+    ours = below(os.getpid()).keys() - before
+    assert ours
     async with asyncio.timeout(20):
         await far.stop()
     await until(lambda: not ours & below(os.getpid()).keys())
