@@ -155,6 +155,7 @@ class Soak:
         if self.plan.tells:
             grows = list(leaks(self.slopes()))
             assert not grows, "; ".join(grows)
+        assert self.world.stamped, "no tool had an effect, though people asked for it"
         unhandled = [entry for entry in self.world.daemon.log if "exception" in entry]
         assert not unhandled, f"nobody caught {unhandled[:3]}"
 
@@ -165,6 +166,7 @@ class Soak:
             "messages": sum(len(someone.said) for someone in self.world.everybody),
             "a_second": round(self.talkers.said / self.plan.seconds, 2),
             "sessions": len(self.world.everybody),
+            "effects": len(self.world.stamped),
             "faults": sum(self.happened.values()),
             "happened": self.happened,
             "slopes_an_hour": slopes,
