@@ -115,6 +115,7 @@ class TestSendingElsewhere:
         await say(page, "first")
         await answered(page, 1)
         await page.click("#new")
+        await until(page, "document.getElementById('status').dataset.connection === 'open'")
         await keep_waiting(page, "second")
         secret = await page.evaluate("JSON.parse(localStorage['lunar.chat.' + waiting]).secret")
         lost = []
