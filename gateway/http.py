@@ -114,7 +114,7 @@ class HttpChannel:
                 runner.server,
                 loop=loop,
                 keepalive_timeout=_IDLE,
-                access_log=None,  # type: ignore[arg-type]
+                access_log=None,  # type: ignore[arg-type]  # none, which its types do not know
             )
             for listener in self._sockets:
                 # Each connection inherits it. The kernel waits for ever for one that lives and does not read.
