@@ -14,23 +14,7 @@ async def keep_brief(response: httpx2.Response) -> None:
     """An event hook of the HTTP client, whose user reads the body of whatever is no success to its end."""
     if not response.is_success:
         assert isinstance(response.stream, httpx2.AsyncByteStream)
-        response.stream = _Beginning(response.stream)
-
-
-class _Beginning(httpx2.AsyncByteStream):
-    def __init__(self, stream: httpx2.AsyncByteStream) -> None:
-        self._stream = stream
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        left = _MOST
-        async for block in self._stream:
-            yield block[:left]
-            left -= len(block)
-            if left <= 0:
-                return
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
+        response.stream = _Limited(response.stream, _MOST, cut=True)
 
 
 def bounded(response: httpx2.Response, most: int) -> None:
@@ -40,20 +24,26 @@ def bounded(response: httpx2.Response, most: int) -> None:
     """
     response.headers.pop("content-encoding", None)
     assert isinstance(response.stream, httpx2.AsyncByteStream)
-    response.stream = _Bounded(response.stream, most)
+    response.stream = _Limited(response.stream, most, cut=False)
 
 
-class _Bounded(httpx2.AsyncByteStream):
-    def __init__(self, stream: httpx2.AsyncByteStream, most: int) -> None:
+class _Limited(httpx2.AsyncByteStream):
+    """So many bytes of a stream; where there are more it ends (`cut`), or raises `StreamError`."""
+
+    def __init__(self, stream: httpx2.AsyncByteStream, most: int, *, cut: bool) -> None:
         self._stream = stream
         self._most = most
+        self._cut = cut
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         left = self._most
         async for block in self._stream:
-            if (left := left - len(block)) < 0:
+            if len(block) > left and not self._cut:
                 raise httpx2.StreamError(f"more than {self._most} bytes")
-            yield block
+            yield block[:left]
+            left -= len(block)
+            if left < 0:
+                return
 
     async def aclose(self) -> None:
         await self._stream.aclose()
