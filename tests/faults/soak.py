@@ -155,6 +155,7 @@ class Soak:
         if self.plan.tells:
             grows = list(leaks(self.slopes()))
             assert not grows, "; ".join(grows)
+            assert self.world.outcomes()["summary"], "no summary was written, though people talked for long"
         assert self.world.stamped, "no tool had an effect, though people asked for it"
         unhandled = [entry for entry in self.world.daemon.log if "exception" in entry]
         assert not unhandled, f"nobody caught {unhandled[:3]}"
@@ -167,6 +168,7 @@ class Soak:
             "a_second": round(self.talkers.said / self.plan.seconds, 2),
             "sessions": len(self.world.everybody),
             "effects": len(self.world.stamped),
+            "outcomes": self.world.outcomes(),
             "faults": sum(self.happened.values()),
             "happened": self.happened,
             "slopes_an_hour": slopes,

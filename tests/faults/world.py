@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ KEY = "sk-faults-0123456789abcdef"
 HTTP_TOKEN = "http-token-faults-0123456789"
 SECRETS = (TOKEN.partition(":")[2], KEY)
 FIRST_ID = 100  # of the people in Telegram
+_OUTCOMES = {"stop", "stopped", "cut", "turn_failed", "summary", "summary_failed"}
 LONG = "A long reply has many sentences, and this is one of them. " * 90
 
 _STAMP = '''
@@ -35,10 +37,10 @@ def stamp(word: str) -> str:
 
 
 def reply(body: dict[str, Any]) -> Behaviour:
-    """What the model says: every word of the question once, at its very end."""
+    """What the model says: every word of the question once, at the very end. A summary has no tools."""
     asked = last_user_text(body)
     words = " ".join(WORD.findall(asked))
-    if "stamp" in asked and words and body["messages"][-1]["role"] != "tool":
+    if "stamp" in asked and words and body.get("tools") and body["messages"][-1]["role"] != "tool":
         return CallTools([("stamp", {"word": words.split()[0]})])
     if "long" in asked:
         return Say(LONG + words, size=400)
@@ -123,6 +125,13 @@ class World:
     def stamped(self) -> list[str]:
         file = self.folder / "stamped"
         return file.read_text().split() if file.exists() else []
+
+    def outcomes(self) -> Counter[str]:
+        """How many turns ended in which way, and how many summaries were written, or not."""
+        lines = (line for someone in self.everybody for line in self.raw(someone.session).split(b"\n")[:-1])
+        events = map(json.loads, lines)
+        names = (event.get("finish") or event.get("name") for event in events)
+        return Counter(name for name in names if name in _OUTCOMES)
 
     def raw(self, session: str) -> bytes:
         """A session's transcript, as it is stored; empty where there is none."""
