@@ -15,11 +15,12 @@ from typing import Any
 from channels.cli.server import _Lines
 from channels.telegram.polling import Poller
 from channels.telegram.sending import Sending
+from gateway.agent.runner import AgentRunner
 from gateway.agent.tools import Toolbox
 from gateway.arrivals import Arrivals
 from gateway.lane import Lane
 from gateway.redaction import Redactor
-from session.events import Assistant
+from session.events import Assistant, System
 from session.store import Store
 from tests.faults.crashing import STATUS
 
@@ -125,6 +126,20 @@ def messages_are_swallowed() -> None:
     _patch(Lane, "resume", lambda self: None)
 
 
+def turns_fail() -> None:
+    """At a terminal, where nothing had gone wrong."""
+
+    async def run(self: Any, ask: Any) -> Any:
+        if ":cli:" in ask.session:
+            yield [System(name="turn_failed", content="Something went wrong.")]
+            return
+        async for update in really_run(self, ask):
+            yield update
+
+    really_run = AgentRunner.run
+    _patch(AgentRunner, "run", run)
+
+
 def _patch(owner: type, name: str, new: Callable[..., Any]) -> None:
     assert callable(getattr(owner, name))  # or it would plant nothing
     setattr(owner, name, new)
@@ -140,6 +155,7 @@ BUGS = {
         answers_go_astray,
         secrets_are_logged,
         messages_are_swallowed,
+        turns_fail,
     )
 }
 

@@ -32,6 +32,7 @@ CAUGHT = {
     "answers_go_astray": "words of somebody else's",
     "secrets_are_logged": "a secret in the log",
     "messages_are_swallowed": "term0: asked .*, closed",
+    "turns_fail": "term0: failed for another reason",
 }
 
 
