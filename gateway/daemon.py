@@ -20,7 +20,7 @@ from channels.connection import House
 from channels.webchat.guard import Guard, is_loopback
 from channels.webchat.renderer import HtmlRenderer
 from channels.webchat.server import Access, Webchat
-from gateway import __version__, binding
+from gateway import __version__, binding, heap
 from gateway.about import About, Sources
 from gateway.agent.catalogue import Catalogue
 from gateway.agent.demo_texts import DEMO_NOTICE
@@ -168,6 +168,7 @@ class Daemon:
             caretaker = Caretaker(self._store, self._router, self._tell)
             self._chore(caretaker.run())
             self._chore(Collector().run())
+            self._chore(heap.keep_small())
             self._chore(self._agents.ledger.ready())
             self._chore(watch(self.notifier, caretaker.probe))
             await self._stop.wait()

@@ -28,6 +28,32 @@ ctypes.CDLL(None).malloc_stats()
 """
 
 
+FREED = """
+import asyncio, os
+from gateway import heap
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20
+
+kept = [bytes(3000) for _ in range(20_000)]
+del kept[: len(kept) - 2_000]
+kept.append(bytes(3000))
+looks = iter([resident])
+
+async def sleep(seconds):
+    print(resident())
+    if next(looks, None) is None:
+        raise asyncio.CancelledError
+
+heap.asyncio.sleep = sleep
+try:
+    asyncio.run(heap.keep_small())
+except asyncio.CancelledError:
+    pass
+"""
+
+
 def heaps(*arguments: str, **environment: str) -> int:
     """How many heaps a process with twelve threads at work had."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
@@ -48,3 +74,9 @@ def test_twelve_threads_share_two_heaps() -> None:
 
 def test_the_operator_may_say_how_many() -> None:
     assert heaps("share", MALLOC_ARENA_MAX="4") == 4
+
+
+def test_what_is_free_is_given_back() -> None:
+    told = subprocess.run([sys.executable, "-c", FREED], capture_output=True, text=True, check=True)
+    before, after = map(int, told.stdout.split())
+    assert after < before - 30  # MiB, of 54 that were freed before what was kept
