@@ -54,7 +54,7 @@ class Plan(NamedTuple):
     @property
     def tells(self) -> bool:
         """Whether its slopes say more than how a process warms up."""
-        return self.seconds >= 2 * LASTING
+        return 0.9 * self.seconds >= LASTING  # nothing is killed before
 
     def at_most(self, seconds: float, share: float) -> float:
         """So many seconds, or that share of the whole where it is less."""
@@ -249,7 +249,7 @@ async def run(plan: Plan) -> str | None:
     )
     print(*(line for found in figures[:1] for line in told(found)), sep="\n")
     if not plan.tells:
-        print(f"(less than {2 * LASTING / 3600:.2f} hours: that is how it warms up, and no slope)")
+        print(f"(less than {LASTING / 0.9 / 3600:.2f} hours: that is how it warms up, and no slope)")
     return failure
 
 
