@@ -118,7 +118,8 @@ class Journal:
             case None:
                 for record in stored.result():
                     self._count(record.event)
-                    self._take(record)
+                    if not self._parted:
+                        self._take(record)
             case Repeated():
                 return
             case LeaseLost():
@@ -234,8 +235,13 @@ class Journal:
     def _broken(self) -> None:
         """The transcript is another one now: it was deleted elsewhere, or the database lost its end."""
         self.on_lost()
-        if self._reopening is None or self._reopening.done():
+        if not self._parted:
             self._reopening = asyncio.create_task(self._reopen(), name=f"read {self.session} anew")
+
+    @property
+    def _parted(self) -> bool:
+        """Whether the transcript is being read anew: what others stored before ours comes first."""
+        return self._reopening is not None and not self._reopening.done()
 
     async def _reopen(self) -> None:
         while True:
