@@ -32,7 +32,12 @@ async def lost_its_primary(stage: Stage, *, rate: float, calm: float) -> dict[st
         await asyncio.sleep(calm)
         talk.over = True
         await talking
-        await fleet.until(lambda: not talk.missing(), f"answers: {talk.missing()[:10]}")
+        try:
+            await fleet.until(lambda: not talk.missing(), "all answers")
+        except AssertionError as error:
+            missing = talk.missing()
+            told = [await fleet.rows.state(person.session) for person in fleet.roamers if person.owed()]
+            raise AssertionError("\n".join([f"{error}: {missing}", *told[:3]])) from None
     await fleet.stop()
     await fleet.read()
     invariants.check(fleet)
