@@ -41,6 +41,9 @@ async def run(folder: Path, spec: str) -> Outcome:
                     await world.daemon.start()
                 await playing
                 await world.until(lambda: script.over, "everybody's answers")
+                if world.daemon.process.returncode == STATUS:  # behind the last answer
+                    crashed = True
+                    await world.daemon.start()
             await world.daemon.stop()
             invariants.check(world)
         except AssertionError as error:
