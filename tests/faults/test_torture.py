@@ -109,7 +109,7 @@ def test_a_trial_that_holds_when_it_is_repeated_is_mended() -> None:
 def test_every_long_form_belongs_to_a_part() -> None:
     here = Path(__file__).parent
     parts = {piece.test.partition("::")[0] for part in PARTS for piece in _pieces(part)}
-    own = {"test_failpoints.py", "test_kills.py", "test_soak.py", "test_torture.py"}  # parts without a test
+    own = {"test_failpoints.py", "test_kills.py", "test_soak.py", "test_torture.py", "test_world.py"}
     assert {f"tests/faults/{path.name}" for path in here.glob("test_*.py") if path.name not in own} <= parts
 
 
