@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -139,12 +140,18 @@ class Journal:
 
     def _tell(self, records: list[Record]) -> None:
         for record in records:
-            if record.line in self._doubted:
-                self._doubted[record.line] = True
+            self._meet(record)
             self._take(record)
+
+    def _meet(self, record: Record) -> None:
+        if record.line in self._doubted:
+            self._doubted[record.line] = True
 
     def _take(self, record: Record) -> None:
         self.conversation.apply(record)
+        self._show(record)
+
+    def _show(self, record: Record) -> None:
         self.feed.publish(Stored(record))
         if closes(record.event) is not None:
             self.feed.publish(_done(record))
@@ -218,14 +225,17 @@ class Journal:
             if (shown := self.feed.running) and not self.conversation.open:
                 self.feed.publish(Done(shown.turn, "stopped", self.conversation.cursor or ""))
             raise
-        self._begin_anew([])
+        self._begin_anew([], [])
         return found
 
-    def _begin_anew(self, tail: list[Record]) -> None:
+    def _begin_anew(self, missed: list[Record], tail: list[Record]) -> None:
         before = self.conversation.cursor
         known = _until(tail, before)
         self.conversation = _folded(known, self._history_turns, push=self._push)
         self._stale = False
+        for record in missed:  # too old for the conversation, but nobody who watches has seen it
+            self._meet(record)
+            self._show(record)
         self._tell(tail[len(known) :])
         self._follow()
         shown, running = self.feed.running, self.conversation.running
@@ -249,14 +259,26 @@ class Journal:
             last = self._last
             try:
                 tail = await self._tail()
-            except (StorageError, OSError, BadCursor) as error:
+                missed = await self._missed(tail)
+            except (StorageError, OSError) as error:
                 log.warning("a transcript cannot be read anew", session=self.session, error=str(error))
                 await asyncio.sleep(_AGAIN)
                 continue
             if self._last is last:
                 break
-        self._begin_anew(tail)
+        self._begin_anew(missed, tail)
         self.on_foreign([])
+
+    async def _missed(self, tail: list[Record]) -> list[Record]:
+        """What is stored between what is known here and the tail."""
+        known = self.conversation.cursor
+        if not tail or _until(tail, known):
+            return []
+        try:
+            found = await self._store.after(self.session, known, sys.maxsize, until=tail[0].cursor)
+        except BadCursor:
+            return []  # the transcript is another one: nothing of it follows what is known
+        return found[:-1]
 
 
 def _nobody(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""A transcript is read anew, after a fail-over, while this node goes on storing: all is shown, in order."""
+"""A transcript is read anew, after a fail-over, while this node and others store: all is shown, in order."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, cast
 
+import pytest
+
 from channels.base import Stored, Update
 from gateway.journal import Journal
 from session import events
+from session.errors import BadCursor
 from session.events import Event, Record, User
 from session.ids import SessionId
 from session.protocols import TranscriptStore
@@ -21,6 +24,7 @@ class Shared:
         self.records: list[Record] = []
         self.readable = asyncio.Event()
         self.readable.set()
+        self.tail = 262  # events that a reader of the end gets
         self.breaks: Callable[[], None] = lambda: None
 
     def write(self, *names: str) -> list[Record]:
@@ -37,7 +41,15 @@ class Shared:
 
     async def recent(self, session: SessionId, enough: Callable[[Record], bool]) -> list[Record]:
         await self.readable.wait()
-        return list(self.records)
+        return self.records[-self.tail :]
+
+    async def after(
+        self, session: SessionId, cursor: str | None, limit: int, until: str | None = None
+    ) -> list[Record]:
+        places: list[str | None] = [None, *(record.cursor for record in self.records)]
+        if cursor not in places:
+            raise BadCursor(f"{cursor!r} is not a cursor of this session")
+        return self.records[places.index(cursor) : places.index(until)][:limit]
 
     def follow(self, session: SessionId, after: str | None, on_foreign: Any, on_broken: Any) -> Any:
         self.breaks = on_broken
@@ -47,30 +59,74 @@ class Shared:
         pass
 
 
-async def test_what_is_stored_while_it_is_read_comes_behind_what_others_stored_before() -> None:
-    store, shown, all_shown = Shared(), list[str](), asyncio.Event()
-    store.write("known")
+class Onlooker:
+    """Somebody who watches: the ids of the messages that are shown."""
+
+    def __init__(self, journal: Journal, awaited: int) -> None:
+        self.shown: list[str] = []
+        self._awaited = awaited
+        self._all = asyncio.Event()
+        journal.feed.watch(self._see, journal.conversation.cursor)
+
+    def _see(self, update: Update) -> None:
+        if isinstance(update, Stored) and isinstance(update.record.event, User):
+            self.shown.append(update.record.event.id or "")
+            if len(self.shown) == self._awaited:
+                self._all.set()
+
+    async def all(self) -> list[str]:
+        await asyncio.wait_for(self._all.wait(), 10)
+        return self.shown
+
+
+async def opened(store: Shared) -> Journal:
     place = SessionId("agent:main:cli:work")
     journal = Journal(place, cast(TranscriptStore, store), 20, push=False, shared=True)
     await journal.open()
+    return journal
 
-    def update(update: Update) -> None:
-        if isinstance(update, Stored) and isinstance(update.record.event, User):
-            shown.append(update.record.event.id or "")
-            if len(shown) == 3:
-                all_shown.set()
 
-    journal.feed.watch(update, journal.conversation.cursor)
+async def test_what_is_stored_while_it_is_read_comes_behind_what_others_stored_before() -> None:
+    store = Shared()
+    store.write("known")
+    journal = await opened(store)
+    onlooker = Onlooker(journal, 3)
     store.write("theirs", "theirs too")
     store.readable.clear()
     store.breaks()
     await asyncio.wait({journal.append([User(content="ours", id="ours")])})
-    assert shown == []  # a client that goes on from there would never see what is before it
+    assert onlooker.shown == []  # a client that goes on from there would never see what is before it
     assert journal.conversation.cursor == "1.x"
     store.readable.set()
-    await asyncio.wait_for(all_shown.wait(), 10)
-    assert shown == ["theirs", "theirs too", "ours"]
+    assert await onlooker.all() == ["theirs", "theirs too", "ours"]
     assert journal.conversation.cursor == "4.x"
     await asyncio.wait({journal.append([User(content="later", id="later")])})
-    assert shown[3:] == ["later"]
+    assert onlooker.shown[3:] == ["later"]
+    journal.close()
+
+
+@pytest.mark.parametrize("before", [[], ["known"]])
+async def test_more_than_the_tail_was_missed(before: list[str]) -> None:
+    store = Shared()
+    store.write(*before)
+    journal = await opened(store)
+    onlooker = Onlooker(journal, 5)
+    store.write("a", "b", "c", "d", "e")
+    store.tail = 2
+    store.breaks()
+    assert await onlooker.all() == ["a", "b", "c", "d", "e"]
+    assert journal.conversation.cursor == f"{len(before) + 5}.x"
+    journal.close()
+
+
+async def test_of_another_transcript_only_the_tail_is_shown() -> None:
+    store = Shared()
+    store.write("one", "two", "three", "four")
+    journal = await opened(store)
+    onlooker = Onlooker(journal, 2)
+    store.records.clear()  # a fail-over took its end away, or it was deleted
+    store.write("a", "b", "c")
+    store.tail = 2
+    store.breaks()
+    assert await onlooker.all() == ["b", "c"]
     journal.close()
