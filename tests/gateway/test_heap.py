@@ -4,8 +4,11 @@ import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from tests.fakes.daemon import Daemon
 
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library than glibc")
 
@@ -80,3 +83,9 @@ def test_what_is_free_is_given_back() -> None:
     told = subprocess.run([sys.executable, "-c", FREED], capture_output=True, text=True, check=True)
     before, after = map(int, told.stdout.split())
     assert after < before - 30  # MiB, of 54 that were freed before what was kept
+
+
+async def test_the_gateway_does_it_again_and_again(folder: Path) -> None:
+    async with Daemon(folder / "d", module="tests.gateway.thrifty") as daemon:
+        for _ in range(2):
+            await daemon.logged("given back", since=len(daemon.log), kept=0)
