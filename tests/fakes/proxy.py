@@ -81,10 +81,16 @@ class Proxy:
             link.mute = True
 
     def heal(self) -> None:
-        """New connections are as they should be, and so are the old ones that still live."""
+        """New connections are as they should be, and so are the old ones that still live.
+
+        A mute one on a Unix socket ends: only a process can have held it up, whose own end is told.
+        """
         self.delay, self.pace = 0.0, None
         self.refusing = self.swallowing = False
         self.open.set()
+        for link in list(self._links):
+            if link.mute and self.path is not None:
+                link.abort(reset=False)
 
     async def connected(self, count: int) -> None:
         """Wait until so many connections were made."""
