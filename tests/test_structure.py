@@ -28,7 +28,7 @@ VAGUE = {"utils", "util", "helpers", "helper", "common", "core", "manager", "mis
 RESERVED = {
     "asyncpg": ("session/postgres_database.py", "session/postgres_state.py"),
     "telegram": ("channels/telegram/",),
-    "aiohttp": ("channels/webchat/", "gateway/http.py"),
+    "aiohttp": ("channels/webchat/", "channels/telegram/request.py", "gateway/http.py"),
     "openai": ("gateway/agent/model.py", "gateway/agent/discover.py"),
     "httpx2": (
         "gateway/agent/model.py",
@@ -37,7 +37,7 @@ RESERVED = {
         "gateway/agent/demo.py",
         "gateway/agent/mcp_connection.py",
     ),  # the MCP library takes its client
-    "httpx": ("channels/telegram/",),
+    "httpx": ("channels/telegram/request.py",),
     "yaml": ("gateway/config_file.py",),
     "pydantic": (
         "gateway/config.py",

@@ -74,7 +74,7 @@ class TelegramChannel:
         self._clock = clock
         self._long_poll = long_poll
         # A client of its own: however many replies are being sent, polling goes on.
-        self._polling = PollRequest(connection_pool_size=2, connect_timeout=10, pool_timeout=10)
+        self._polling = PollRequest()
         self._bot = connect(settings.bot_token, settings.api_url, self._polling)
         shared = common is not None
         self.courier = Deliveries(

@@ -102,10 +102,10 @@ _TABLE: tuple[tuple[type[TelegramError], str, type[NotDone]], ...] = (
     (BadRequest, "", Rejected),
     (InvalidToken, "", NotReached),  # 401 and 404: the operator's to mend, and polling says so
     (Conflict, "", NotReached),
-    (TimedOut, "Pool timeout|ConnectTimeout", NotReached),
+    (TimedOut, "ConnectionTimeoutError", NotReached),
     (TimedOut, "", Unknown),
     (NetworkError, "Too Many Requests", NotReached),  # a 429 that does not say how long
-    (NetworkError, "ConnectError|ProxyError|UnsupportedProtocol|LocalProtocolError", NotReached),
+    (NetworkError, "ClientConnector|ClientProxy|ClientHttpProxy|InvalidURL", NotReached),
     (NetworkError, "", Unknown),  # a connection that broke, 5xx, a gateway's page
     (TelegramError, "", Unknown),  # 200, and no JSON
 )

@@ -1,57 +1,132 @@
-"""The library's HTTP client, whose answers go when they are read instead of waiting for the collector.
+"""The library's HTTP client by aiohttp: a call that is broken off costs at most its connection.
 
-It waits for each piece of an answer; we wait for the whole of it, and read no more than an answer can have.
+The library's own forgets connections whose call is cancelled at an unlucky moment
+(https://github.com/encode/httpcore/issues/1093): they stay open and taken, and when all of them are, nothing
+is sent any more. It also waits for each piece of an answer; we wait for the whole of it, and read no more
+than an answer can have.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
+import functools
+import ssl
 from typing import Any
 
+import aiohttp
 import httpx
-from telegram.error import TimedOut
-from telegram.request import HTTPXRequest
+from telegram._utils.defaultvalue import DefaultValue
+from telegram._utils.types import ODVInput
+from telegram.error import NetworkError, TimedOut
+from telegram.request import BaseRequest, RequestData
+from yarl import URL
 
 _LONGEST = 90.0  # seconds; more than all that a request waits for by itself, be it for each once
 _LARGEST = 32 << 20  # bytes; a file has 20 MiB at most
+_CONNECTING = 10.0  # seconds
+_FREE = 30.0  # seconds until one of the connections is free, and connected
+_READING = 20.0  # seconds from one piece of an answer to the next
+_KEPT = 15.0  # seconds that a connection stays open for the next call
 
 
-class Request(HTTPXRequest):
-    """Takes the settings of `telegram.request.HTTPXRequest` by name."""
+class Request(BaseRequest):
+    """So many connections at a time; nothing is opened before the first call."""
 
-    def __init__(self, **settings: Any) -> None:
-        more = {"event_hooks": {"response": [_read]}, "headers": {"Accept-Encoding": "identity"}}
-        super().__init__(httpx_kwargs={**settings.pop("httpx_kwargs", {}), **more}, **settings)
+    def __init__(self, connections: int = 2) -> None:
+        self._connections = connections
+        self._session: aiohttp.ClientSession | None = None
 
-    async def do_request(self, *asked: Any, **how: Any) -> tuple[int, bytes]:
-        """As the library's own; raises `TimedOut` also where the answer does not come to its end."""
+    @property
+    def read_timeout(self) -> float:
+        """Seconds that are waited for a piece of an answer, where a call says nothing else."""
+        return _READING
+
+    async def initialize(self) -> None:
+        """Open it again after `shutdown`."""
+        if self._session is not None and self._session.closed:
+            self._session = None
+
+    async def shutdown(self) -> None:
+        """Close all connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def do_request(
+        self,
+        url: str,
+        method: str,
+        request_data: RequestData | None = None,
+        read_timeout: ODVInput[float] = BaseRequest.DEFAULT_NONE,
+        write_timeout: ODVInput[float] = BaseRequest.DEFAULT_NONE,
+        connect_timeout: ODVInput[float] = BaseRequest.DEFAULT_NONE,
+        pool_timeout: ODVInput[float] = BaseRequest.DEFAULT_NONE,
+    ) -> tuple[int, bytes]:
+        """The answer's status and body; raises `TimedOut` and `NetworkError`, which tell aiohttp's error.
+
+        Of the limits `read_timeout` counts, and `pool_timeout`: seconds until there is a connection.
+        """
+        if self._session is None:
+            self._session = self._opened()
+        reading = _READING if isinstance(read_timeout, DefaultValue) else read_timeout
+        free = _FREE if isinstance(pool_timeout, DefaultValue) else pool_timeout
+        timeout = aiohttp.ClientTimeout(_LONGEST, connect=free, sock_connect=_CONNECTING, sock_read=reading)
         try:
-            async with asyncio.timeout(_LONGEST):
-                return await super().do_request(*asked, **how)
-        except TimeoutError:
-            raise TimedOut from None
+            async with self._session.request(
+                method,
+                URL(url, encoded=True),
+                data=_form(request_data),
+                timeout=timeout,
+                allow_redirects=False,  # its address holds the token
+                ssl=_trusted() if url.startswith("https:") else True,
+            ) as answer:
+                return answer.status, await _body(answer)
+        except TimeoutError as error:
+            raise TimedOut(type(error).__name__) from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise NetworkError(_told(error)) from None
+
+    def _opened(self) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=_Connections(limit=self._connections, keepalive_timeout=_KEPT),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": self.USER_AGENT, "Accept-Encoding": "identity"},
+            auto_decompress=False,  # nobody asked for it, and a little of it may be much
+            trust_env=True,  # as the library's: the proxy of the environment
+        )
 
 
-async def _read(response: httpx.Response) -> None:
-    """Have the whole answer, and part it from its stream: each holds the other, sixty objects with them."""
-    assert isinstance(response.stream, httpx.AsyncByteStream)
-    response.headers.pop("Content-Encoding", None)  # nobody asked for it, and a little of it may be much
-    response.stream = _Bounded(response.stream)
-    await response.aread()
-    response.stream = httpx.ByteStream(b"")
+class _Connections(aiohttp.TCPConnector):
+    """Takes the one that was used last, not the first: those that a rush has left are closed soon."""
+
+    async def _get(self, key: Any, traces: Any) -> Any:
+        if waiting := self._conns.get(key):
+            waiting.rotate(1)
+        return await super()._get(key, traces)
 
 
-class _Bounded(httpx.AsyncByteStream):
-    def __init__(self, stream: httpx.AsyncByteStream) -> None:
-        self._stream = stream
+def _form(asked: RequestData | None) -> aiohttp.FormData | None:
+    if asked is None:
+        return None
+    form = aiohttp.FormData(asked.json_parameters)
+    for name, (file, content, kind) in (asked.multipart_data or {}).items():
+        form.add_field(name, content, filename=file, content_type=kind)
+    return form
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        left = _LARGEST
-        async for block in self._stream:
-            if (left := left - len(block)) < 0:
-                raise httpx.ReadError(f"an answer of more than {_LARGEST} bytes")
-            yield block
 
-    async def aclose(self) -> None:
-        await self._stream.aclose()
+async def _body(answer: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for block in answer.content.iter_any():
+        body += block
+        if len(body) > _LARGEST:
+            raise NetworkError(f"an answer of more than {_LARGEST} bytes")
+    return bytes(body)
+
+
+def _told(error: Exception) -> str:
+    """Without the address, which holds the token."""
+    text = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error)
+    return f"{type(error).__name__}: {text}"
+
+
+@functools.cache
+def _trusted() -> ssl.SSLContext:
+    return httpx.create_ssl_context()

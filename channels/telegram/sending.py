@@ -64,9 +64,7 @@ def connect(token: str, api_url: str, get_updates_request: Request | None = None
         token,
         base_url=f"{root}/bot",
         base_file_url=f"{root}/file/bot",
-        request=Request(
-            connection_pool_size=64, connect_timeout=10, write_timeout=10, read_timeout=20, pool_timeout=30
-        ),
+        request=Request(connections=64),
         get_updates_request=get_updates_request,
     )
 

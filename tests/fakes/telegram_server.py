@@ -81,6 +81,7 @@ class Call:
     method: str  # as it was written; "file" for a download
     params: Parameters
     at: float
+    client: Any = None  # the address that it came from: of the same connection the same
     committed: bool = False
     answered: bool = False
     status: int | None = None  # of the answer that was sent
@@ -126,9 +127,14 @@ class TelegramServer(World):
     async def stop_listening(self) -> None:
         """As when the server is down: open connections end, new ones are refused. The queue is kept."""
         await self._site.stop()
-        assert self._runner.server is not None
-        for connection in self._runner.server.connections:
+        for connection in self.connections:
             connection.force_close()
+
+    @property
+    def connections(self) -> list[web.RequestHandler]:
+        """Those that are open."""
+        assert self._runner.server is not None
+        return self._runner.server.connections
 
     async def until(self, condition: Callable[[], object], timeout: float = 5.0) -> None:
         """Waits for what comes with a call or an update, such as `lambda: len(chat.texts()) == 2`."""
@@ -160,6 +166,7 @@ class TelegramServer(World):
         return await self._answer(request, Call(path["rest"], params, self.clock()))
 
     async def _answer(self, request: web.Request, call: Call) -> web.StreamResponse:
+        call.client = request.transport and request.transport.get_extra_info("peername")
         self.calls.append(call)
         self._tell()
         exchange = _Exchange(self, request, call)

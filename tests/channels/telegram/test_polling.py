@@ -36,7 +36,7 @@ class Polled:
         self.server = server
         self.time = time
         self.reach = Reach(server.token, time, time.sleep)
-        self.request = PollRequest(httpx_kwargs={"verify": False})
+        self.request = PollRequest()
         self.batches: list[list[Any]] = []
         self.done: list[Any] = []
         self.refused: Callable[[Any], bool] = lambda _: False

@@ -11,7 +11,7 @@ from telegram.error import NetworkError, TelegramError, TimedOut
 from channels.telegram import request
 from channels.telegram.request import Request
 from tests.fakes.garbage import garbage
-from tests.fakes.telegram_server import Refuse, TelegramServer
+from tests.fakes.telegram_server import Refuse, Slow, TelegramServer
 
 
 async def test_an_answer_that_was_read_waits_for_no_collector(server: TelegramServer, bot: Bot) -> None:
@@ -22,7 +22,7 @@ async def test_an_answer_that_was_read_waits_for_no_collector(server: TelegramSe
         with pytest.raises(TelegramError, match="hat not found"):
             await bot.send_message(7, "Hello")
     assert sent.text == "Hello"
-    assert not left.of("httpx", "httpcore")
+    assert not left.of("aiohttp")
 
 
 @asynccontextmanager
@@ -52,7 +52,7 @@ async def test_an_answer_that_comes_byte_by_byte_is_not_waited_for_without_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(request, "_LONGEST", 0.1)
-    async with endless(b" ") as url, Request(read_timeout=20) as client:
+    async with endless(b" ") as url, Request() as client:
         with pytest.raises(TimedOut):
             await client.post(url)
 
@@ -61,6 +61,31 @@ async def test_an_answer_without_end_is_read_no_further_than_its_limit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(request, "_LARGEST", 100_000)
-    async with endless(bytes(10_000)) as url, Request(read_timeout=20) as client:
+    async with endless(bytes(10_000)) as url, Request() as client:
         with pytest.raises(NetworkError, match="more than 100000 bytes"):
             await client.post(url)
+
+
+async def test_calls_broken_off_at_any_moment_cost_no_connection(server: TelegramServer) -> None:
+    url = f"{server.api_url}/bot{server.token}/getMe"
+    async with Request(connections=4) as client:
+        for ticks in [*range(50)] * 4:
+            call = asyncio.create_task(client.post(url))
+            for _ in range(ticks):
+                await asyncio.sleep(0)
+            call.cancel()
+            await asyncio.wait({call})
+        await asyncio.gather(*(client.post(url, pool_timeout=5) for _ in range(4)))
+        assert len(server.connections) <= 4
+
+
+async def test_after_a_rush_one_connection_is_used_on_and_the_others_may_go(server: TelegramServer) -> None:
+    url = f"{server.api_url}/bot{server.token}/getMe"
+    server.fail("getMe", Slow(0.05), times=8)
+    async with Request(connections=8) as client:
+        await asyncio.gather(*(client.post(url) for _ in range(8)))
+        for _ in range(8):
+            await client.post(url)
+    clients = [call.client for call in server.calls]
+    assert len(set(clients[:8])) == 8
+    assert len(set(clients[8:])) == 1

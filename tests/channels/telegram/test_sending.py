@@ -95,11 +95,12 @@ async def test_the_table_of_errors(
 async def test_what_never_arrived_is_known_not_to_have(server: TelegramServer, bot: Bot) -> None:
     await server.stop_listening()
     kinds = []
-    for _ in range(2):  # the first finds the connection closed that was kept open: it may be too late
+    for _ in range(2):  # the first may find the connection closed that was kept open, and may be too late
         with pytest.raises(TelegramError) as failed:
             await bot.send_message(7, "x")
         kinds.append(type(classify(failed.value, bot.token)))
-    assert kinds == [Unknown, NotReached]
+    assert kinds[0] in (Unknown, NotReached)
+    assert kinds[1] is NotReached
     await server.start_listening()
 
 
