@@ -53,6 +53,7 @@ class Asking:
         self._session = session
         self._sending = sending
         self._questions: dict[str, _Question] = {}  # by call; those that nobody has answered
+        self._in_order = asyncio.Lock()  # two calls at once may arrive in any order
 
     def hear(self, update: Update) -> None:
         """Take in one update of the session."""
@@ -94,7 +95,8 @@ class Asking:
         chat = of_session(self._session.id, self._session.address)
         buttons = keyboard(question.asked.call_id)
         try:
-            await self._sending.send(chat, question.text(ASKED), buttons=buttons, kept=kept)
+            async with self._in_order:
+                await self._sending.send(chat, question.text(ASKED), buttons=buttons, kept=kept)
             words = await question.decided
             if question.message_id is not None:
                 await self._sending.edit(chat, question.message_id, question.text(words))
