@@ -11,11 +11,10 @@ from __future__ import annotations
 import functools
 import ssl
 from typing import Any
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import httpx
-from telegram._utils.defaultvalue import DefaultValue
-from telegram._utils.types import ODVInput
 from telegram.error import NetworkError, TimedOut
 from telegram.request import BaseRequest, RequestData
 from yarl import URL
@@ -55,10 +54,10 @@ class Request(BaseRequest):
         url: str,
         method: str,
         request_data: RequestData | None = None,
-        read_timeout: ODVInput[float] = BaseRequest.DEFAULT_NONE,
-        write_timeout: ODVInput[float] = BaseRequest.DEFAULT_NONE,
-        connect_timeout: ODVInput[float] = BaseRequest.DEFAULT_NONE,
-        pool_timeout: ODVInput[float] = BaseRequest.DEFAULT_NONE,
+        read_timeout: Any = BaseRequest.DEFAULT_NONE,
+        write_timeout: Any = BaseRequest.DEFAULT_NONE,
+        connect_timeout: Any = BaseRequest.DEFAULT_NONE,
+        pool_timeout: Any = BaseRequest.DEFAULT_NONE,
     ) -> tuple[int, bytes]:
         """The answer's status and body; raises `TimedOut` and `NetworkError`, which tell aiohttp's error.
 
@@ -66,17 +65,24 @@ class Request(BaseRequest):
         """
         if self._session is None:
             self._session = self._opened()
-        reading = _READING if isinstance(read_timeout, DefaultValue) else read_timeout
-        free = _FREE if isinstance(pool_timeout, DefaultValue) else pool_timeout
-        timeout = aiohttp.ClientTimeout(_LONGEST, connect=free, sock_connect=_CONNECTING, sock_read=reading)
+        address = URL(url, encoded=True)
+        proxy, proxy_headers = _proxy(address)
+        timeout = aiohttp.ClientTimeout(
+            _LONGEST,
+            connect=_FREE if pool_timeout is BaseRequest.DEFAULT_NONE else pool_timeout,
+            sock_connect=_CONNECTING,
+            sock_read=_READING if read_timeout is BaseRequest.DEFAULT_NONE else read_timeout,
+        )
         try:
             async with self._session.request(
                 method,
-                URL(url, encoded=True),
+                address,
                 data=_form(request_data),
                 timeout=timeout,
                 allow_redirects=False,  # its address holds the token
-                ssl=_trusted() if url.startswith("https:") else True,
+                ssl=_trusted() if address.scheme == "https" else True,
+                proxy=proxy,
+                proxy_headers=proxy_headers,
             ) as answer:
                 return answer.status, await _body(answer)
         except TimeoutError as error:
@@ -90,7 +96,6 @@ class Request(BaseRequest):
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": self.USER_AGENT, "Accept-Encoding": "identity"},
             auto_decompress=False,  # nobody asked for it, and a little of it may be much
-            trust_env=True,  # as the library's: the proxy of the environment
         )
 
 
@@ -101,6 +106,19 @@ class _Connections(aiohttp.TCPConnector):
         if waiting := self._conns.get(key):
             waiting.rotate(1)
         return await super()._get(key, traces)
+
+
+def _proxy(address: URL) -> tuple[URL | None, dict[str, str]]:
+    """By the environment, of which aiohttp itself would make two visits to a thread in each call."""
+    proxies = getproxies()
+    named = proxies.get(address.scheme) or proxies.get("all")
+    if not named or proxy_bypass(address.host or ""):
+        return None, {}
+    proxy = URL(named if "://" in named else f"http://{named}")
+    if proxy.user is None:
+        return proxy, {}
+    known = aiohttp.encode_basic_auth(proxy.user, proxy.password or "")
+    return proxy.with_user(None), {"Proxy-Authorization": known}
 
 
 def _form(asked: RequestData | None) -> aiohttp.FormData | None:

@@ -89,3 +89,17 @@ async def test_after_a_rush_one_connection_is_used_on_and_the_others_may_go(serv
     clients = [call.client for call in server.calls]
     assert len(set(clients[:8])) == 8
     assert len(set(clients[8:])) == 1
+
+
+@pytest.mark.parametrize("name", ["http_proxy", "ALL_PROXY"])
+async def test_the_proxy_of_the_environment_is_asked(
+    server: TelegramServer, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, server.api_url.replace("//", "//ann:secret@"))
+    url = f"http://telegram.invalid/bot{server.token}/getMe"
+    async with Request() as client:
+        await client.post(url)
+        monkeypatch.setenv("no_proxy", "telegram.invalid")
+        with pytest.raises(NetworkError, match=r"ClientConnector\w*Error"):
+            await client.post(url)
+    assert [call.method for call in server.calls] == ["getMe"]
