@@ -21,8 +21,7 @@ from yarl import URL
 
 _LONGEST = 90.0  # seconds; more than all that a request waits for by itself, be it for each once
 _LARGEST = 32 << 20  # bytes; a file has 20 MiB at most
-_CONNECTING = 10.0  # seconds
-_FREE = 30.0  # seconds until one of the connections is free, and connected
+_CONNECTING = 10.0  # seconds until there is a connection: a free one, or a new one with all that it takes
 _READING = 20.0  # seconds from one piece of an answer to the next
 _KEPT = 15.0  # seconds that a connection stays open for the next call
 
@@ -69,8 +68,7 @@ class Request(BaseRequest):
         proxy, proxy_headers = _proxy(address)
         timeout = aiohttp.ClientTimeout(
             _LONGEST,
-            connect=_FREE if pool_timeout is BaseRequest.DEFAULT_NONE else pool_timeout,
-            sock_connect=_CONNECTING,
+            connect=_CONNECTING if pool_timeout is BaseRequest.DEFAULT_NONE else pool_timeout,
             sock_read=_READING if read_timeout is BaseRequest.DEFAULT_NONE else read_timeout,
         )
         try:
