@@ -28,7 +28,13 @@ VAGUE = {"utils", "util", "helpers", "helper", "common", "core", "manager", "mis
 RESERVED = {
     "asyncpg": ("session/postgres_database.py", "session/postgres_state.py"),
     "telegram": ("channels/telegram/",),
-    "aiohttp": ("channels/webchat/", "channels/telegram/request.py", "gateway/http.py"),
+    "aiohttp": (
+        "channels/webchat/",
+        "channels/connections.py",
+        "channels/telegram/request.py",
+        "gateway/http.py",
+        "gateway/agent/model.py",
+    ),
     "openai": ("gateway/agent/model.py", "gateway/agent/discover.py"),
     "httpx2": (
         "gateway/agent/model.py",

@@ -19,6 +19,8 @@ from telegram.error import NetworkError, TimedOut
 from telegram.request import BaseRequest, RequestData
 from yarl import URL
 
+from channels.connections import NewestFirst
+
 _LONGEST = 90.0  # seconds; more than all that a request waits for by itself, be it for each once
 _LARGEST = 32 << 20  # bytes; a file has 20 MiB at most
 _CONNECTING = 10.0  # seconds until there is a connection: a free one, or a new one with all that it takes
@@ -90,20 +92,11 @@ class Request(BaseRequest):
 
     def _opened(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
-            connector=_Connections(limit=self._connections, keepalive_timeout=_KEPT),
+            connector=NewestFirst(self._connections, _KEPT),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": self.USER_AGENT, "Accept-Encoding": "identity"},
             auto_decompress=False,  # nobody asked for it, and a little of it may be much
         )
-
-
-class _Connections(aiohttp.TCPConnector):
-    """Takes the one that was used last, not the first: those that a rush has left are closed soon."""
-
-    async def _get(self, key: Any, traces: Any) -> Any:
-        if waiting := self._conns.get(key):
-            waiting.rotate(1)
-        return await super()._get(key, traces)
 
 
 def _proxy(address: URL) -> tuple[URL | None, dict[str, str]]:

@@ -10,14 +10,16 @@ import os
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
+import aiohttp
 import httpx2
 import openai
 import structlog
 from msgspec.structs import replace
 
+from channels.connections import NewestFirst
 from gateway import counters
 from gateway.agent import estimate
 from gateway.agent.answer import Answer
@@ -81,14 +83,7 @@ class Model:
             base_url=url,
             api_key=_key(endpoint),
             max_retries=0,
-            # On aiohttp, which hands over all that one read brought at a third of the default's CPU.
-            http_client=http_client
-            or openai.DefaultAioHttpClient(
-                auth=auth,
-                trust_env=not is_local(url.host),
-                verify=_certificates(),
-                event_hooks={"response": [keep_brief]},
-            ),
+            http_client=http_client or _http_client(auth, trust_env=not is_local(url.host)),
             # Reading is limited by `Answer`, chunk by chunk.
             timeout=httpx2.Timeout(None, connect=endpoint.limits.connect),
         )
@@ -298,6 +293,22 @@ def _address(endpoint: Endpoint) -> tuple[httpx2.URL, tuple[str, str] | None]:
         raise _unusable("its `base_url` does not begin with http:// or https:// and a host")
     auth = (url.username, url.password) if url.userinfo else None
     return url.copy_with(username=None, password=None), auth
+
+
+def _http_client(auth: tuple[str, str] | None, *, trust_env: bool) -> httpx2.AsyncClient:
+    """On aiohttp, which hands over all that one read brought at a third of the default's CPU."""
+    client = openai.DefaultAioHttpClient(
+        auth=auth, trust_env=trust_env, verify=_certificates(), event_hooks={"response": [keep_brief]}
+    )
+    # There is no public way to say which of the open connections are taken.
+    for transport in filter(None, (client._transport, *client._mounts.values())):
+        transport.client = partial(_session, transport.limits)  # type: ignore[attr-defined]
+    return client
+
+
+def _session(limits: httpx2.Limits) -> aiohttp.ClientSession:
+    connector = NewestFirst(limits.max_connections or 0, limits.keepalive_expiry or 0, _certificates())
+    return aiohttp.ClientSession(connector=connector)
 
 
 @cache  # reading the machine's certificates takes 20 ms and some memory

@@ -222,6 +222,31 @@ async def test_one_connection_serves_many_replies(
     assert len(set(server.peers)) == 1
 
 
+async def test_after_a_rush_one_connection_is_used_on_and_the_others_may_go(
+    server: OpenAIServer, connect: Connect
+) -> None:
+    model = connect()
+    server.reply = lambda body: Say("a slow one", size=2, delay=0.02)
+    await asyncio.gather(*(ask(model) for _ in range(8)))
+    server.reply = lambda body: SAID
+    for _ in range(8):
+        await ask(model)
+    assert len(set(server.peers[:8])) == 8
+    assert len(set(server.peers[8:])) == 1
+
+
+async def test_a_proxy_of_the_environment_is_asked_over_one_connection_too(
+    server: OpenAIServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", server.base_url.removesuffix("/v1"))
+    model = connect(base_url="http://model.invalid/v1")
+    server.reply = lambda body: Say("a slow one", size=2, delay=0.02)
+    await asyncio.gather(*(ask(model) for _ in range(8)))
+    for _ in range(8):
+        await ask(model)
+    assert len(set(server.peers[8:])) == 1
+
+
 async def test_many_replies_at_once(server: OpenAIServer, connect: Connect) -> None:
     model = connect()
     server.reply = lambda body: Say(body["messages"][0]["content"] * 20)
