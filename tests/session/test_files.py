@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import threading
 from pathlib import Path
+from typing import Any
 
 from session.store import Store
 from tests.session.disk import Disk
@@ -20,21 +23,50 @@ from tests.session.stores import (
 )
 
 
+class Held:
+    """How many transcripts of a folder are open, and were at most: by the calls, from before an open to
+    after its close. What /proc lists is of no one moment."""
+
+    def __init__(self, disk: Disk, folder: Path) -> None:
+        self.now = self.most = 0
+        self._lock = threading.Lock()
+        self._fds: set[int] = set()
+        self._within = f"{folder}/sessions/agent-"
+        disk.instead |= {"open": self._open, "close": self._close}
+
+    def _open(self, path: Any, *args: Any, **kwargs: Any) -> int:
+        ours = str(path).startswith(self._within)
+        self._count(ours)
+        try:
+            fd = os.open(path, *args, **kwargs)
+        except OSError:
+            self._count(-ours)
+            raise
+        if ours:
+            self._fds.add(fd)
+        return fd
+
+    def _close(self, fd: int) -> None:
+        ours = fd in self._fds
+        self._fds.discard(fd)
+        os.close(fd)
+        self._count(-ours)
+
+    def _count(self, more: int) -> None:
+        with self._lock:
+            self.now += more
+            self.most = max(self.most, self.now)
+
+
 async def test_no_more_files_than_allowed_are_open(opened: Store, disk: Disk, tmp_path: Path) -> None:
-    most = 0
-
-    def fdatasync(fd: int) -> None:
-        nonlocal most
-        most = max(most, transcripts_open(tmp_path))
-
-    disk.instead["fdatasync"] = fdatasync
+    held = Held(disk, tmp_path)
     sessions = [session(number) for number in range(100)]
     await asyncio.gather(*(opened.append(of, [user("m")]) for of in sessions))
     await asyncio.gather(
         *(opened.end(of) for of in sessions), *(opened.append(of, [note("n")]) for of in sessions)
     )
-    assert 1 < most <= 8
-    assert 1 < transcripts_open(tmp_path) <= 8
+    assert 1 < held.most <= 8
+    assert 1 < held.now == transcripts_open(tmp_path) <= 8
     assert all([len(await everything(opened, of)) == 2 for of in sessions])
 
 
