@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 from tests.faults.kills import TEXTS
 from tests.faults.people import WORD, Chatter, Client
@@ -21,6 +22,9 @@ class Talkers:
     def __init__(self, world: World, dice: random.Random) -> None:
         self.world = world
         self.said = 0
+        self.silent = 0.0  # seconds, so far
+        self._may_talk = asyncio.Event()
+        self._may_talk.set()
         self._dice = dice
         self._staying = [
             *(world.terminal(f"term{n}") for n in range(6)),
@@ -34,7 +38,8 @@ class Talkers:
         """Say five things a second, whatever comes back."""
         began = time.monotonic()
         while (now := time.monotonic() - began) < seconds:
-            await asyncio.sleep(max(0.0, self.said / RATE - now))
+            await asyncio.sleep(max(0.0, self.said / RATE - (now - self.silent)))
+            await self._may_talk.wait()
             self.said += 1
             draw = self._dice.random()
             if draw < 0.1:
@@ -43,6 +48,29 @@ class Talkers:
                 people: Sequence[Client | Chatter] = self._chatters if draw < 0.3 else self._staying
                 self._say(self._dice.choice(people))
         await asyncio.gather(*self._guests)
+
+    @property
+    def talking(self) -> bool:
+        return self._may_talk.is_set()
+
+    @asynccontextmanager
+    async def silence(self) -> AsyncIterator[None]:
+        """Nobody says anything; entered when everybody has what is owed."""
+        began = time.monotonic()
+        self._may_talk.clear()
+        try:
+            await self.answered()
+            yield
+        finally:
+            self.silent += time.monotonic() - began
+            self._may_talk.set()
+
+    async def answered(self) -> None:
+        """Wait until everybody has what is owed; to look for it takes long after hours, so seldom."""
+        ends = time.monotonic() + SETTLING
+        while missing := self.missing():
+            assert time.monotonic() < ends, f"never came: {missing[:10]}"
+            await asyncio.sleep(1.0)
 
     def _say(self, someone: Client | Chatter) -> None:
         # Not as the first thing: a command alone leaves no transcript to judge.

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.slope import Points, Slope, minutes, sample, slope
-from tests.faults.soak import Plan, leaks, soaked
+from tests.faults.soak import LEAK, Plan, leaks, soaked
 
 SEED = int(os.environ.get("LUNAR_TEST_SEED", random.SystemRandom().randrange(1 << 31)))
 HOURS = float(os.environ.get("LUNAR_TEST_HOURS", "0.003"))
@@ -53,7 +53,8 @@ def test_a_peak_of_a_moment_does_not_count() -> None:
 def test_what_grows_is_a_leak_and_what_may_grow_is_none() -> None:
     dice = random.Random(2)
     rising, flat = (slope([life(100, an_hour, 40, dice)]) for an_hour in (40, 0))
-    assert [text.split()[0] for text in leaks({"rss": rising, "pss": flat, "descriptors": None})] == ["rss"]
+    found = {"rss": rising, "pss": flat, "descriptors": None}
+    assert [text.split()[0] for text in leaks(found, LEAK)] == ["rss"]
 
 
 def test_what_a_process_holds(folder: Path) -> None:
@@ -71,4 +72,5 @@ async def test_some_seconds_of_it(folder: Path) -> None:
     assert soaked_["a_second"] == pytest.approx(5, rel=0.2)
     assert soaked_["faults"] >= 4
     assert soaked_["slopes_an_hour"]["rss"]["level"] > 10
+    assert soaked_["rested"] >= 1
     assert stop["seconds"] < 25
