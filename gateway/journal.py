@@ -189,6 +189,8 @@ class Journal:
                 tail = await self._tail()
             except (StorageError, OSError):
                 return
+            if self._parted:
+                return  # it is read anew meanwhile: until that is over, nothing of ours is taken in
             if self._last is not last or self.conversation.cursor != cursor:
                 continue  # something was stored while the file was read: this look at it is too old
             if self.shared:

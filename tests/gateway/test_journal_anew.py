@@ -24,6 +24,7 @@ class Shared:
         self.records: list[Record] = []
         self.readable = asyncio.Event()
         self.readable.set()
+        self.asked = asyncio.Event()  # set by whoever reads the end
         self.tail = 262  # events that a reader of the end gets
         self.breaks: Callable[[], None] = lambda: None
 
@@ -40,6 +41,7 @@ class Shared:
         return stored
 
     async def recent(self, session: SessionId, enough: Callable[[Record], bool]) -> list[Record]:
+        self.asked.set()
         await self.readable.wait()
         return self.records[-self.tail :]
 
@@ -54,6 +56,11 @@ class Shared:
     def follow(self, session: SessionId, after: str | None, on_foreign: Any, on_broken: Any) -> Any:
         self.breaks = on_broken
         return self
+
+    def catch_up(self) -> asyncio.Future[bool]:
+        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        done.set_result(True)
+        return done
 
     def close(self) -> None:
         pass
@@ -102,6 +109,29 @@ async def test_what_is_stored_while_it_is_read_comes_behind_what_others_stored_b
     assert journal.conversation.cursor == "4.x"
     await asyncio.wait({journal.append([User(content="later", id="later")])})
     assert onlooker.shown[3:] == ["later"]
+    journal.close()
+
+
+async def test_a_look_that_was_begun_before_does_not_end_the_doubt() -> None:
+    """A turn that began then would not see what it stores, and would answer again and again."""
+    store = Shared()
+    store.write("known")
+    journal = await opened(store)
+    journal.on_lost = journal.doubt  # as a lane has it
+    journal.doubt()
+    store.readable, store.asked = asyncio.Event(), asyncio.Event()
+    look = asyncio.create_task(journal.fresh(None))
+    await asyncio.wait_for(store.asked.wait(), 10)
+    readable, store.readable = store.readable, asyncio.Event()
+    onlooker = Onlooker(journal, 1)
+    store.breaks()
+    readable.set()
+    await asyncio.wait_for(look, 10)
+    assert journal.uncertain
+    store.write("theirs")
+    store.readable.set()
+    assert await onlooker.all() == ["theirs"]
+    assert not journal.uncertain
     journal.close()
 
 
