@@ -90,9 +90,12 @@ class Gateway:
 
     async def written(self, words: str) -> None:
         """Wait for these words in the journal."""
-        async with asyncio.timeout(30):
-            while words not in await asyncio.to_thread(self.journal):  # noqa: ASYNC110 - another machine's
-                await asyncio.sleep(0.05)
+        try:
+            async with asyncio.timeout(30):
+                while words not in await asyncio.to_thread(self.journal):  # noqa: ASYNC110 - another machine's
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            raise AssertionError(f"not in the journal: {words}\n{self.journal()}") from None
 
     async def client(self, session: str = "local") -> Client:
         client = Client(self.machine.path("/run/lunar-gateway.sock"))
