@@ -62,3 +62,18 @@ def model(server: OpenAIServer | None) -> dict[str, str]:
         "LUNAR_MODEL__NAME": "fake-1",
         "LUNAR_MODEL__API_KEY": "sk-test-0123456789abcdef",
     }
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests of one group share what is dear to make: a machine, an environment. Be loud where they would not.
+
+    pytest-xdist 3.8 writes the group into the test's id, which pytest 9.2 no longer lets it do.
+    """
+    if not getattr(config.option, "loadgroup", False):
+        return
+    lost = [item for item in items if item.get_closest_marker("xdist_group") and "@" not in item.nodeid]
+    if lost:
+        raise pytest.UsageError(
+            f"pytest {pytest.__version__} and pytest-xdist lose the groups of tests: {lost[0]}"
+        )

@@ -25,6 +25,7 @@ from gateway.agent.reply import Asked, Finish, Text
 from tests.conftest import Daemons
 from tests.fakes.foreign_servers import foreign_server, free_port
 
+pytestmark = pytest.mark.xdist_group("foreign servers")  # they are installed once, which takes its time
 KEY = "sk-test-0123456789abcdef"
 CLOCK = {
     "type": "function",
