@@ -1,4 +1,4 @@
-"""Three nodes, a hundred sessions: kill -9, SIGSTOP, cut connections; 15 of them here.
+"""Three nodes, a hundred sessions: kill -9, SIGSTOP, cut connections; 8 of them here.
 
 The seed of a failed run is in its message; LUNAR_TEST_SEED repeats it.
 200 of them: `python -m tests.scale.long faults`.
@@ -12,7 +12,7 @@ from tests.scale.harms import Pace
 from tests.scale.stage import staged
 from tests.scale.trial import Trial, tried
 
-FAULTS = int(os.environ.get("LUNAR_TEST_FAULTS", "15"))
+FAULTS = int(os.environ.get("LUNAR_TEST_FAULTS", "8"))
 QUICK = Pace(frozen=12.0, down=(0.0, 3.0), pause=(0.3, 2.0), unreachable=(0.5, 3.0))
 
 

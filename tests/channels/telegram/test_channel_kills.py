@@ -18,7 +18,7 @@ from tests.fakes.openai_behaviours import Say
 from tests.fakes.telegram_server import TelegramServer
 
 TOKEN = "123456:AAkill9kill9kill9kill9kill9kill9kil"
-KILLS = int(os.environ.get("LUNAR_TEST_KILLS", "15"))
+KILLS = int(os.environ.get("LUNAR_TEST_KILLS", "6"))
 PEOPLE = 10
 WORD = re.compile(r"\bp\d+m\d+\b")
 
