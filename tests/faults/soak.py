@@ -31,9 +31,9 @@ from tests.faults.world import TOKEN, World
 
 MINUTE = 60.0  # from fault to fault
 LASTING = 2100.0  # seconds: a life that is shorter tells nothing of a slope
-# Seconds until every conversation has the 256 messages that are read again after a fault, the peak of memory.
-WARMING = 1500.0
-KILL_AGE = 4000.0  # a life is let live so long: a slope needs one that lasts
+# Seconds until what is remembered is full: 512 ids of messages a conversation, 4,096 marks of updates.
+WARMING = 2700.0
+KILL_AGE = 5400.0  # a life is let live so long: a slope needs one that lasts
 # What may be seen to grow in an hour, as the interval's lower end: a soak with more of it fails.
 LEAK = {"rss": 24.0, "pss": 24.0, "transcripts": 12.0, "descriptors": 12.0}
 LEAK_AT_REST = {"rss": 12.0, "pss": 12.0, "transcripts": 2.0, "descriptors": 2.0}
@@ -177,7 +177,7 @@ class Soak:
         return [life for life in self.lives if life.busy and life.busy[-1].age >= least]
 
     def _points(self, life: list[Sample], name: str) -> Points:
-        warm = self.plan.at_most(WARMING, 0.3)
+        warm = self.plan.at_most(WARMING, 0.5)
         return [(one.age, getattr(one, name)) for one in life if one.age >= warm]
 
     def judge(self) -> None:
