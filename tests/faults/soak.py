@@ -194,7 +194,7 @@ class Soak:
         return {
             "measurement": "soak",
             "messages": sum(len(someone.said) for someone in self.world.everybody),
-            "a_second": round(self.talkers.said / (self.plan.seconds - self.talkers.silent), 2),
+            "a_second": round(self.talkers.said / self.talkers.talked, 2),
             "rested": round(self.talkers.silent),
             "sessions": len(self.world.everybody),
             "effects": len(self.world.stamped),

@@ -23,6 +23,7 @@ class Talkers:
         self.world = world
         self.said = 0
         self.silent = 0.0  # seconds, so far
+        self.talked = 0.0  # seconds, once it is over
         self._may_talk = asyncio.Event()
         self._may_talk.set()
         self._dice = dice
@@ -47,6 +48,7 @@ class Talkers:
             else:
                 people: Sequence[Client | Chatter] = self._chatters if draw < 0.3 else self._staying
                 self._say(self._dice.choice(people))
+        self.talked = time.monotonic() - began - self.silent
         await asyncio.gather(*self._guests)
 
     @property
