@@ -271,6 +271,8 @@ class TurnRun:
                 return True  # the answer to an earlier try was lost
             if self._journal.uncertain:
                 return False
+            if not self._is_open() and any(closes(event) is not None for event in batch):
+                return True  # it was answered after all, by a try whose answer was lost
             await asyncio.shield(self._journal.append(batch, leased=True))
         except StorageError as error:
             self._log.warning("the turn waits for the disk", error=str(error))
