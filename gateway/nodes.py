@@ -128,6 +128,7 @@ class Nodes:
         if self._router.draining:
             self._background.start(self.store.release(session))  # who writes to us now is answered by others
         elif lane := self._router.find(session):
+            lane.journal.doubt()  # no turn is to begin while what others stored is still coming in
             self._background.start(self._own(lane))
 
     async def _own(self, lane: Lane) -> None:
