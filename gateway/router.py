@@ -254,12 +254,12 @@ class Router:
 
     async def _let_go(self, lane: Lane) -> None:
         del self._lanes[lane.session]
+        lane.journal.close()  # before anything is waited for: whoever comes meanwhile follows it anew
         self.dismiss(lane)
         if self.nodes:
             self.nodes.gone(lane)
         if lane.owner:
             await self.store.settle(lane.session)
-        lane.journal.close()
 
     @property
     def lanes(self) -> list[Lane]:

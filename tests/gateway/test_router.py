@@ -114,6 +114,23 @@ async def test_lanes_that_nobody_uses_are_let_go(folder: Path) -> None:
     assert b"\n-agent-main-cli-busy.jsonl " in (folder / "open.log").read_bytes()
 
 
+async def test_who_comes_while_a_lane_is_let_go_is_not_followed_by_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Gateway(folder) as gateway:
+        lane = await gateway.lane("idle")
+        listens: list[bool] = []
+
+        async def settle(session: SessionId) -> None:
+            listens.append(lane.journal.on_lost == lane.lose)
+
+        monkeypatch.setattr(gateway.router.store, "settle", settle)
+        gateway.now = 61.0
+        await gateway.router.sweep()
+        assert listens == [False]
+        monkeypatch.undo()
+
+
 async def test_what_is_over_goes_at_once_and_waits_for_no_collector(folder: Path) -> None:
     async with Gateway(folder, ScriptedRunner(Tools("c1"))) as gateway:
         with garbage() as left:
