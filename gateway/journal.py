@@ -56,6 +56,7 @@ class Journal:
         self._last: asyncio.Future[list[Record]] | None = None  # the newest append
         self._under_way: set[asyncio.Future[list[Record]]] = set()  # appends that are not taken in yet
         self._stale = False  # set by a failed append: the file is read again before the next one
+        self._doubts = 0
         self._following: Following | None = None  # where `shared`, from `open` to `close`
         self._reopening: asyncio.Task[None] | None = None
         # Lines that a turn has asked to store, and nobody knows whether they are; true once they were met.
@@ -65,11 +66,8 @@ class Journal:
 
     async def open(self) -> None:
         """Read the transcript's tail; raises `StorageError` or `OSError`."""
-        self.conversation = await self._folded()
+        self.conversation = _folded(await self._tail(), self._history_turns, push=self._push)
         self._follow()
-
-    async def _folded(self) -> Conversation:
-        return _folded(await self._tail(), self._history_turns, push=self._push)
 
     async def _tail(self) -> list[Record]:
         return await self._store.recent(self.session, tail(self._history_turns))
@@ -107,9 +105,8 @@ class Journal:
         """Store the events (`TranscriptStore.append`); whoever waits for it must shield it."""
         # What is stored is applied and shown by the callback, also when the caller was cancelled meanwhile.
         stamped = [events.stamped(event) for event in batch]
-        stored = self._store.append(self.session, stamped, sync=sync, leased=leased)
+        self._last = stored = self._store.append(self.session, stamped, sync=sync, leased=leased)
         stored.add_done_callback(partial(self._stored, stamped if leased and self.shared else ()))
-        self._last = stored
         self._under_way.add(stored)
         return stored
 
@@ -177,6 +174,7 @@ class Journal:
     def doubt(self) -> None:
         """What is known here may not be what is stored."""
         self._stale = True
+        self._doubts += 1
 
     async def fresh(self, running: Attempt | None) -> None:
         """After a failed append, look at what the file really holds; `running` goes on where it is open."""
@@ -216,6 +214,8 @@ class Journal:
 
     async def erase(self) -> bool:
         """Remove the transcript for good and begin with nothing; False where there was none."""
+        if self._reopening is not None:
+            self._reopening.cancel()
         if self._following is not None:
             self._following.close()
         try:
@@ -258,7 +258,7 @@ class Journal:
     async def _reopen(self) -> None:
         while True:
             await self.quiet()
-            last = self._last
+            last, doubts = self._last, self._doubts
             try:
                 tail = await self._tail()
                 missed = await self._missed(tail)
@@ -266,10 +266,12 @@ class Journal:
                 log.warning("a transcript cannot be read anew", session=self.session, error=str(error))
                 await asyncio.sleep(_AGAIN)
                 continue
-            if self._last is last:
+            if self._last is last and self._doubts == doubts:
                 break
         self._begin_anew(missed, tail)
         self.on_foreign([])
+        if self._following is not None:
+            self._following.catch_up()  # nobody has heard of what was stored since it was read
 
     async def _missed(self, tail: list[Record]) -> list[Record]:
         """What is stored between what is known here and the tail."""

@@ -27,6 +27,8 @@ class Shared:
         self.asked = asyncio.Event()  # set by whoever reads the end
         self.tail = 262  # events that a reader of the end gets
         self.breaks: Callable[[], None] = lambda: None
+        self._foreign: Callable[[list[Record]], None] = lambda records: None
+        self._told = 0  # records, when somebody began to follow
 
     def write(self, *names: str) -> list[Record]:
         batch = [events.stamped(User(content=name, id=name)) for name in names]
@@ -42,22 +44,31 @@ class Shared:
 
     async def recent(self, session: SessionId, enough: Callable[[Record], bool]) -> list[Record]:
         self.asked.set()
+        found = self.records[-self.tail :]  # as it is when it is asked for
         await self.readable.wait()
-        return self.records[-self.tail :]
+        return found
 
     async def after(
         self, session: SessionId, cursor: str | None, limit: int, until: str | None = None
     ) -> list[Record]:
         places: list[str | None] = [None, *(record.cursor for record in self.records)]
-        if cursor not in places:
+        if cursor not in places or until not in places:
             raise BadCursor(f"{cursor!r} is not a cursor of this session")
         return self.records[places.index(cursor) : places.index(until)][:limit]
 
     def follow(self, session: SessionId, after: str | None, on_foreign: Any, on_broken: Any) -> Any:
-        self.breaks = on_broken
+        self.breaks, self._foreign = on_broken, on_foreign
+        self._told = int(after.split(".")[0]) if after else 0
         return self
 
+    async def delete(self, session: SessionId) -> bool:
+        self.records.clear()
+        return True
+
     def catch_up(self) -> asyncio.Future[bool]:
+        if news := self.records[self._told :]:
+            self._told = len(self.records)
+            asyncio.get_running_loop().call_soon(self._foreign, news)
         done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         done.set_result(True)
         return done
@@ -124,11 +135,11 @@ async def test_a_look_that_was_begun_before_does_not_end_the_doubt() -> None:
     await asyncio.wait_for(store.asked.wait(), 10)
     readable, store.readable = store.readable, asyncio.Event()
     onlooker = Onlooker(journal, 1)
+    store.write("theirs")
     store.breaks()
     readable.set()
     await asyncio.wait_for(look, 10)
     assert journal.uncertain
-    store.write("theirs")
     store.readable.set()
     assert await onlooker.all() == ["theirs"]
     assert not journal.uncertain
@@ -146,6 +157,43 @@ async def test_more_than_the_tail_was_missed(before: list[str]) -> None:
     store.breaks()
     assert await onlooker.all() == ["a", "b", "c", "d", "e"]
     assert journal.conversation.cursor == f"{len(before) + 5}.x"
+    journal.close()
+
+
+@pytest.mark.parametrize("doubted", [False, True])
+async def test_what_comes_behind_its_reading_is_known(doubted: bool) -> None:
+    store = Shared()
+    store.write("known")
+    journal = await opened(store)
+    onlooker = Onlooker(journal, 1)
+    known: list[str | None] = []  # whenever a turn might begin
+    journal.on_foreign = lambda records: known.append(journal.conversation.cursor)
+    store.readable, store.asked = asyncio.Event(), asyncio.Event()
+    store.breaks()
+    await asyncio.wait_for(store.asked.wait(), 10)
+    store.write("theirs")  # and nobody tells: whoever asks for news meanwhile is told of none
+    if doubted:
+        journal.doubt()  # the session is this node's now
+    store.readable.set()
+    assert await onlooker.all() == ["theirs"]
+    assert known == (["2.x"] if doubted else ["1.x", "2.x"])
+    journal.close()
+
+
+async def test_what_is_erased_meanwhile_does_not_come_back() -> None:
+    store = Shared()
+    store.write("known")
+    journal = await opened(store)
+    onlooker = Onlooker(journal, 1)
+    store.write("theirs")
+    store.readable, store.asked = asyncio.Event(), asyncio.Event()
+    store.breaks()
+    await asyncio.wait_for(store.asked.wait(), 10)
+    assert await journal.erase()
+    store.readable.set()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert (onlooker.shown, journal.conversation.cursor) == ([], None)
     journal.close()
 
 

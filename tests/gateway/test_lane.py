@@ -13,6 +13,7 @@ from channels.base import Delta, Receipt, Started, ToolActivity
 from channels.errors import Refused
 from gateway import lane as lane_module
 from gateway import turn_run
+from gateway.journal import Journal
 from gateway.lane import MAX_WAITING, Lane
 from gateway.turn import Ask
 from gateway.turn_run import BROKEN, GAVE_UP, INTERRUPTED, TOO_LONG
@@ -463,7 +464,9 @@ async def test_an_event_is_taken_in_once_though_the_file_is_read_again(folder: P
         told = [json.dumps(event.content) for event in watcher.events if isinstance(event, User | Assistant)]
         assert told == seen
         assert len(set(told)) == len(told)
-        refolded = await lane.journal._folded()
+        again = Journal(lane.session, gateway.store, lane.journal._history_turns, push=False)
+        await again.open()
+        refolded = again.conversation
         assert refolded.window.size == lane.conversation.window.size
         assert refolded.cursor == lane.conversation.cursor
 
