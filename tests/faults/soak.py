@@ -33,7 +33,7 @@ MINUTE = 60.0  # from fault to fault
 LASTING = 2100.0  # seconds: a life that is shorter tells nothing of a slope
 # Seconds until what is remembered is full: 512 ids of messages a conversation, 4,096 marks of updates.
 WARMING = 2700.0
-KILL_AGE = 5400.0  # a life is let live so long: a slope needs one that lasts
+KILL_AGE = 7200.0  # a life is let live so long: a slope needs one that lasts well beyond its warming
 # What may be seen to grow in an hour, as the interval's lower end: a soak with more of it fails.
 LEAK = {"rss": 24.0, "pss": 24.0, "transcripts": 12.0, "descriptors": 12.0}
 LEAK_AT_REST = {"rss": 12.0, "pss": 12.0, "transcripts": 2.0, "descriptors": 2.0}
