@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import shutil
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -62,6 +63,12 @@ def model(server: OpenAIServer | None) -> dict[str, str]:
         "LUNAR_MODEL__NAME": "fake-1",
         "LUNAR_MODEL__API_KEY": "sk-test-0123456789abcdef",
     }
+
+
+def pytest_configure() -> None:
+    """A shell without job control lets what it starts with `&` ignore SIGINT: what is tested must not."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(trylast=True)

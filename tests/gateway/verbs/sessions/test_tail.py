@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -103,9 +103,13 @@ async def following(data_dir: Path, cwd: Path, *arguments: str) -> AsyncIterator
     try:
         yield process
     finally:
-        process.send_signal(signal.SIGINT)
-        async with asyncio.timeout(20):
-            assert await process.wait() == 130
+        try:
+            process.send_signal(signal.SIGINT)
+            async with asyncio.timeout(20):
+                assert await process.wait() == 130
+        finally:
+            with suppress(ProcessLookupError):
+                process.kill()
 
 
 async def line(process: asyncio.subprocess.Process) -> str:
