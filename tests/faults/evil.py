@@ -16,6 +16,7 @@ from tests.faults.spoiling import spoiled, strange
 from tests.faults.world import World
 
 _PATIENCE = 2.0  # seconds for an answer to nonsense; there need not be any
+_LARGEST = 256 * 1024  # bytes of an update: a message of Telegram's, with the one it replies to, has far less
 _HELLO = b'{"type":"hello","protocol":1,"session":"evil"}'
 _SECRET = b'{"type":"hello","protocol":1,"session":"' + b"e" * 43 + b'"}'
 REQUESTS = [
@@ -115,6 +116,8 @@ class Evil:
                 body = strange(body, self.dice)
             body = body if isinstance(body, dict) else {"message": body}
             body.pop("update_id", None)
+            if len(json.dumps(body)) > _LARGEST:
+                continue  # fifty times fifty times fifty copies: 24 MB, which take 200 MiB to be read
             self.world.telegram.updates.push_raw(body, self.dice.randrange(5))
             self.counts["updates"] += 1
         with suppress(TimeoutError):
