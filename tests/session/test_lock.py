@@ -6,12 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from session.errors import StoreLocked
-from session.lock import DirectoryLock
+from session.lock import DirectoryLock, reading
 
 HOLDER = """
 import sys, time
@@ -101,3 +103,69 @@ def test_a_child_process_does_not_inherit_it(tmp_path: Path) -> None:
 def test_a_directory_that_is_missing_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         DirectoryLock(tmp_path / "nowhere").acquire()
+
+
+LEAVES_A_CHILD = """
+import os, signal, sys
+from pathlib import Path
+from session.lock import DirectoryLock
+
+DirectoryLock(Path(sys.argv[1])).acquire()
+if not os.fork():
+    print("held", flush=True)
+    sys.stdin.read()
+    os._exit(0)
+os.waitid(os.P_ALL, 0, os.WEXITED)
+"""
+
+
+@pytest.fixture
+def orphan(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """What had the lock was killed; a child that it started has it until its stdin is closed."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", LEAVES_A_CHILD, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    process.kill()
+    process.wait()
+    yield process
+    process.stdin.close()
+    assert not process.stdout.read()  # the child is gone
+    process.stdout.close()
+
+
+def test_a_child_that_outlives_its_killed_gateway_is_waited_for(
+    tmp_path: Path, orphan: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if not orphan.stdin.closed:  # type: ignore[union-attr]
+            orphan.stdin.close()  # type: ignore[union-attr]
+            orphan.stdout.read()  # type: ignore[union-attr]
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    lock = DirectoryLock(tmp_path)
+    lock.acquire()
+    assert waits
+    assert (tmp_path / "lock").read_text() == f"process {os.getpid()}\n"
+    lock.release()
+
+
+def test_it_is_not_waited_for_long(
+    tmp_path: Path, orphan: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "sleep", lambda seconds: now.append(now.pop() + seconds))
+    with pytest.raises(StoreLocked, match=f"in use by process {orphan.pid}"):
+        DirectoryLock(tmp_path).acquire()
+    assert 1.0 <= now[0] < 1.1
+    with pytest.raises(StoreLocked), reading(tmp_path):
+        pass
